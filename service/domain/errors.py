@@ -1,0 +1,99 @@
+"""Errors named by what the caller can do about them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ServiceError(Exception):
+    """Every error this service raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One bad field: its JSON path and what is wrong with it."""
+
+    field: str
+    message: str
+
+
+class InvalidInput(ServiceError):
+    """The caller sent something that can never be accepted as it stands."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "VALIDATION_ERROR",
+        status: int = 400,
+        errors: Sequence[FieldError] = (),
+        limits: Mapping[str, int] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+        self.errors = tuple(errors)
+        self.limits = dict(limits or {})
+
+
+class NotFound(ServiceError):
+    """Nothing of that id belongs to the caller."""
+
+
+class JobFinished(ServiceError):
+    """The job has already ended, so it can no longer be changed that way."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"the job has already {status}")
+        self.status = status
+
+
+class IdempotencyConflict(ServiceError):
+    """The idempotency key was used before with another body."""
+
+
+class Unavailable(ServiceError):
+    """A server this needs does not answer; the same call may succeed later."""
+
+    def __init__(self, what: str, *, retry_after: float = 2.0) -> None:
+        super().__init__(f"{what} is unavailable")
+        self.what = what
+        self.retry_after = retry_after
+
+
+class LeaseLost(ServiceError):
+    """Another attempt owns the job now, so this one must stop."""
+
+
+class FailureKind(StrEnum):
+    """What to do about a failed model call."""
+
+    TRANSIENT = "transient"
+    PERMANENT = "permanent"
+    CONFIGURATION = "configuration"
+
+
+class JobFailure(ServiceError):
+    """An attempt ended without a result.
+
+    `code` is the job error code users see; `retry_after` is in seconds and is
+    what the upstream asked for, not yet bounded.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        kind: FailureKind = FailureKind.PERMANENT,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.kind = kind
+        self.retry_after = retry_after
+
+
+class ModelFailure(JobFailure):
+    """A model call ended without a usable reply; what it used so far is in its meter."""

@@ -1,0 +1,36 @@
+"""How an attempt ended."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from service.domain.job import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The agent returned a result."""
+
+    result: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The agent or a model call failed; `retry_after` is seconds the upstream asked for."""
+
+    code: str
+    message: str
+    retryable: bool
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """This process is shutting down and the attempt has not ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """The job is no longer this attempt's: cancelled, or taken by another worker."""
+
+
+Outcome: TypeAlias = Succeeded | Failed | Stopped | Superseded
