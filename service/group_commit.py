@@ -1,0 +1,83 @@
+"""Group commit: what queues while one round trip is in flight goes with the next."""
+
+from asyncio import Future, get_running_loop
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from service.supervision import Background
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+CommitMany = Callable[[Sequence[Item]], Awaitable[Sequence[Answer | BaseException]]]
+
+
+class GroupCommit(Generic[Item, Answer]):
+    """Gathers items that become ready together into one call of `commit_many`.
+
+    There is no timer: an idle lane takes an item at once. `commit_many` answers every item in
+    order, an exception meaning that this item alone failed; when it raises, all items of that
+    call fail. An abandoned item is still committed: only its answer is dropped.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        commit_many: "CommitMany[Item, Answer]",
+        background: Background,
+        *,
+        lanes: int = 2,
+        max_batch: int = 500,
+    ) -> None:
+        self._name = name
+        self._commit_many = commit_many
+        self._background = background
+        self._free_lanes = lanes
+        self._max_batch = max_batch
+        self._waiting: deque[tuple[Item, Future[Answer]]] = deque()
+
+    async def submit(self, item: Item) -> Answer:
+        """Commit an item together with its neighbours and return its own answer."""
+        answer: Future[Answer] = get_running_loop().create_future()
+        self._waiting.append((item, answer))
+        if self._free_lanes:
+            self._free_lanes -= 1
+            self._background.spawn(f"{self._name}:lane", self._run_lane())
+        return await answer
+
+    async def _run_lane(self) -> None:
+        try:
+            while self._waiting:
+                size = min(len(self._waiting), self._max_batch)
+                await self._commit([self._waiting.popleft() for _ in range(size)])
+        finally:
+            self._free_lanes += 1
+
+    async def _commit(self, batch: list[tuple[Item, Future[Answer]]]) -> None:
+        try:
+            answers = await self._commit_many([item for item, _ in batch])
+            if len(answers) != len(batch):
+                raise AssertionError(f"{self._name} answered {len(answers)} of {len(batch)} items")
+        except BaseException as error:  # each waiter gets it; a cancelled lane must not hang them
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error if isinstance(error, Exception) else _cut_off(error))
+            if not isinstance(error, Exception):
+                raise
+            return
+        for (_, future), answer in zip(batch, answers, strict=True):
+            _settle(future, answer)
+
+
+def _settle(future: "Future[Answer]", answer: Answer | BaseException) -> None:
+    if future.done():
+        return
+    if isinstance(answer, BaseException):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
+
+
+def _cut_off(error: BaseException) -> Exception:
+    return ConnectionAbortedError(f"the batch was cut off: {error!r}")

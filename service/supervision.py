@@ -1,0 +1,127 @@
+"""The one owner of background tasks: start, repeat, back off, stop, drain, deadline."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from service.telemetry.logs import get_log
+from service.telemetry.metrics import LOOP_FAILURES
+
+_log = get_log(__name__)
+
+
+class Background:
+    """A set of named tasks that are kept alive, watched, and ended together."""
+
+    def __init__(self, *, on_crash: Callable[[], None] | None = None) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._on_crash = on_crash
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run a coroutine; an exception it does not handle is logged, counted and reported."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or task.exception() is None:
+            return
+        LOOP_FAILURES.labels(loop=task.get_name().split(":")[0]).inc()
+        _log.error("background_task_crashed", task=task.get_name(), exc_info=task.exception())
+        if self._on_crash is not None:
+            self._on_crash()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    async def drain(self, within: float) -> bool:
+        """Wait for every task to end by itself; returns whether all did in time."""
+        if not self._tasks:
+            return True
+        _, left = await asyncio.wait(set(self._tasks), timeout=within)
+        return not left
+
+    async def cancel(self, within: float = 5.0) -> None:
+        """Cancel what is left and wait a bounded time for it to end."""
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, left = await asyncio.wait(tasks, timeout=within)
+            for task in left:
+                _log.error("background_task_did_not_end", task=task.get_name())
+
+
+class Wakeup:
+    """A level that anyone may raise and one loop waits for, with a timeout."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def __call__(self) -> None:
+        """Wake the loop up now, or make its next wait return at once."""
+        self._event.set()
+
+    async def wait(self, timeout: float) -> None:
+        """Return when woken or after `timeout` seconds, whichever comes first."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._event.wait()
+        except TimeoutError:
+            return
+        self._event.clear()
+
+
+class Periodic:
+    """Calls `run_once` at once and then every `interval` seconds, and sooner when woken.
+
+    A failing round is logged and counted, and the next one waits longer, up to `max_backoff`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run_once: Callable[[], Awaitable[object]],
+        interval: float,
+        *,
+        max_backoff: float = 10.0,
+    ) -> None:
+        self.name = name
+        self.wake = Wakeup()
+        self._run_once = run_once
+        self._interval = interval
+        self._max_backoff = max_backoff
+        self._stopping = False
+        self._failures = 0
+
+    async def run(self) -> None:
+        """Repeat until stopped; the round under way always ends."""
+        while not self._stopping:
+            await self._round()
+            await self.wake.wait(self._pause())
+
+    def stop(self) -> None:
+        """End after the round under way."""
+        self._stopping = True
+        self.wake()
+
+    def _pause(self) -> float:
+        if self._stopping:
+            return 0.0
+        if not self._failures:
+            return self._interval
+        backoff = min(self._max_backoff, self._interval * 2.0**self._failures)
+        return max(self._interval, random.random() * backoff)  # noqa: S311 - jitter, no secret
+
+    async def _round(self) -> None:
+        try:
+            await self._run_once()
+        except Exception as error:  # noqa: BLE001 - a loop survives every error; see LOOP_FAILURES
+            self._failures = min(self._failures + 1, 10)
+            LOOP_FAILURES.labels(loop=self.name).inc()
+            _log.warning("loop_round_failed", loop=self.name, error=repr(error))
+        else:
+            self._failures = 0

@@ -1,0 +1,94 @@
+"""Every Prometheus instrument, declared once with its help text and labels."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+REGISTRY = CollectorRegistry()
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+BUILD = Info("usa_build", "Version of this process.", registry=REGISTRY)
+
+JOBS_ACCEPTED = Counter("usa_jobs_accepted_total", "Jobs committed by POST.", registry=REGISTRY)
+JOBS_ENDED = Counter(
+    "usa_jobs_ended_total", "Jobs that reached a terminal status.", ["status"], registry=REGISTRY
+)
+JOBS_CLAIMED = Counter(
+    "usa_jobs_claimed_total", "Verdicts on claimed deliveries.", ["verdict"], registry=REGISTRY
+)
+ATTEMPTS_ENDED = Counter(
+    "usa_attempts_ended_total", "Attempts by how they ended.", ["ending"], registry=REGISTRY
+)
+WRITES_FENCED = Counter(
+    "usa_writes_fenced_total",
+    "Guarded writes refused because the attempt was no longer current.",
+    ["write"],
+    registry=REGISTRY,
+)
+SLOTS = Gauge("usa_worker_slots", "Slots of this worker.", ["state"], registry=REGISTRY)
+PICKUP_SECONDS = Histogram(
+    "usa_job_pickup_seconds",
+    "From due to claimed.",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+JOB_SECONDS = Histogram(
+    "usa_job_seconds", "From accepted to ended.", ["status"], buckets=_SECONDS, registry=REGISTRY
+)
+
+MODEL_CALLS = Counter(
+    "usa_model_calls_total", "Model calls by ending.", ["model", "ending"], registry=REGISTRY
+)
+MODEL_CALL_SECONDS = Histogram(
+    "usa_model_call_seconds", "Duration of model calls.", ["model"], buckets=_SECONDS,
+    registry=REGISTRY,
+)  # fmt: skip
+MODEL_TOKENS = Counter(
+    "usa_model_tokens_total", "Tokens booked in the ledger.", ["model", "kind"], registry=REGISTRY
+)
+MODEL_COST_USD = Counter(
+    "usa_model_cost_usd_total", "Cost booked in the ledger.", ["model"], registry=REGISTRY
+)
+CALLS_REPEATED = Counter(
+    "usa_model_calls_repeated_total",
+    "Calls made again because an earlier attempt was cut off during them.",
+    registry=REGISTRY,
+)
+
+LEASE_RENEWALS = Counter(
+    "usa_lease_renewals_total", "Lease renewals by server and result.", ["server", "result"],
+    registry=REGISTRY,
+)  # fmt: skip
+LEASE_AGE_SECONDS = Gauge(
+    "usa_lease_renewal_age_seconds", "Time since the last renewal that worked.", registry=REGISTRY
+)
+
+EVENTS_APPENDED = Counter(
+    "usa_events_appended_total", "Events by what their append answered.", ["verdict"],
+    registry=REGISTRY,
+)  # fmt: skip
+EVENTS_DROPPED = Counter(
+    "usa_events_dropped_total", "Progress events dropped while Redis was away.", registry=REGISTRY
+)
+SSE_CLIENTS = Gauge("usa_sse_clients", "Open event streams.", registry=REGISTRY)
+SSE_RESYNCS = Counter("usa_sse_resyncs_total", "Snapshots that replaced lost history.",
+                      registry=REGISTRY)  # fmt: skip
+SSE_DROPPED = Counter("usa_sse_dropped_total", "Clients dropped because they did not read.",
+                      registry=REGISTRY)  # fmt: skip
+
+HTTP_SECONDS = Histogram(
+    "usa_http_request_seconds", "HTTP requests by route template.",
+    ["method", "route", "status"], buckets=_SECONDS, registry=REGISTRY,
+)  # fmt: skip
+
+RELAYED = Counter("usa_relay_entries_total", "Entries added by the relay.", registry=REGISTRY)
+RECONCILED = Counter(
+    "usa_reconcile_repairs_total", "Repairs made by the reconciler.", ["repair"],
+    registry=REGISTRY,
+)  # fmt: skip
+LOOP_FAILURES = Counter(
+    "usa_loop_failures_total", "Failed rounds of background loops.", ["loop"], registry=REGISTRY
+)
+LOST_MARKS = Counter(
+    "usa_lazy_writes_lost_total", "Lazy writes that failed and are left to maintenance.",
+    ["write"], registry=REGISTRY,
+)  # fmt: skip
