@@ -1,0 +1,1 @@
+"""Postgres: the truth. One statement per file in `queries`; every transition is guarded."""

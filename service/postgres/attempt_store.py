@@ -1,0 +1,166 @@
+"""Guarded writes of attempts, and the renewal of their leases."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+from asyncpg import Record
+
+from service.domain.attempt import Checkpoint, Claim, Delivery, Fence, Verdict
+from service.domain.events import EventId
+from service.domain.job import Job
+from service.domain.transitions import Complete, Fail, HandBack, Retry, Transition
+from service.group_commit import GroupCommit
+from service.ports import ClaimTerms, Recorded
+from service.postgres.batches import array_statement, silent_statement
+from service.postgres.pool import Database
+from service.postgres.rows import checkpoints_from, job_from, recorded_from
+from service.supervision import Background
+from service.telemetry.metrics import CALLS_REPEATED, JOBS_ENDED
+
+_RULINGS = {
+    "start": Verdict.CLAIMED,
+    "take_over": Verdict.CLAIMED,
+    "overdue": Verdict.FAILED,
+    "worker_lost": Verdict.FAILED,
+}
+
+_Ending = tuple[Fence, Transition, EventId | None]
+
+
+class PostgresAttemptStore:
+    """Claims, endings and marks; every write is guarded by (attempt, status)."""
+
+    def __init__(self, database: Database, background: Background) -> None:
+        self._database = database
+        self._record: GroupCommit[_Ending, tuple[Recorded, bool]] = GroupCommit(
+            "record",
+            array_statement(database, "record_if_current", _ending_row, _read_ending),
+            background,
+        )
+        self._mark: GroupCommit[tuple[Fence, str], None] = GroupCommit(
+            "mark",
+            silent_statement(database, "mark_entries", lambda m: (m[0].job_id, m[0].attempt, m[1])),
+            background,
+            lanes=1,
+        )
+        self._clear: GroupCommit[UUID, None] = GroupCommit(
+            "clear",
+            silent_statement(database, "clear_event_pending", lambda job_id: (job_id,)),
+            background,
+            lanes=1,
+        )
+
+    async def claim(self, deliveries: Sequence[Delivery], terms: ClaimTerms) -> list[Claim]:
+        """Judge deliveries of distinct jobs, one verdict each, in their order."""
+        ordered = sorted(deliveries, key=lambda delivery: delivery.job_id)
+        rows = await self._database.fetch(
+            "claim_jobs",
+            [d.job_id for d in ordered],
+            [d.entry_id for d in ordered],
+            terms.worker_id,
+            terms.lease,
+            terms.max_crashes,
+            terms.suspects_allowed,
+        )
+        ruled = {row["judged_id"]: row for row in rows}
+        resumed = [job_from(row) for row in rows if _is_resumed(row)]
+        # Only after the claim has committed can no earlier attempt add a checkpoint unseen.
+        checkpoints = await self._take_over(resumed)
+        return [_claim(d, ruled.get(d.job_id), checkpoints) for d in deliveries]
+
+    async def _take_over(self, jobs: Sequence[Job]) -> dict[UUID, dict[str, Checkpoint]]:
+        if not jobs:
+            return {}
+        ids = [job.id for job in jobs]
+        row = await self._database.fetch_one("abandon_calls", ids, [job.attempt for job in jobs])
+        CALLS_REPEATED.inc(row["abandoned"] if row else 0)
+        return checkpoints_from(await self._database.fetch("read_checkpoints", ids))
+
+    async def record_if_current(
+        self, fence: Fence, transition: Transition, final_event_id: EventId | None
+    ) -> Recorded:
+        """Write how an attempt ended, unless it is no longer current.
+
+        Repeating it after a lost reply is recognised as applied.
+        """
+        recorded, fresh = await self._record.submit((fence, transition, final_event_id))
+        if fresh and recorded.status is not None and recorded.status.is_terminal:
+            JOBS_ENDED.labels(status=recorded.status.value).inc()
+        return recorded
+
+    async def mark_entry(self, fence: Fence, entry_id: str) -> None:
+        """Record where a queued job's entry is."""
+        await self._mark.submit((fence, entry_id))
+
+    async def clear_event_pending(self, job_id: UUID) -> None:
+        """Note that the terminal event is in the stream."""
+        await self._clear.submit(job_id)
+
+    async def get(self, job_id: UUID) -> Job | None:
+        """Read one job, whoever owns it."""
+        row = await self._database.fetch_one("get_job", job_id)
+        return job_from(row) if row else None
+
+    async def read_fences(self, job_ids: Sequence[UUID]) -> dict[UUID, Recorded]:
+        """Read where jobs stand, many at once."""
+        rows = await self._database.fetch("read_fences", list(job_ids))
+        return {row["id"]: recorded_from(row) for row in rows}
+
+
+class PostgresLeaseStore:
+    """Lease renewal, on a pool that belongs to the lease thread's own loop."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def renew(self, worker_id: str, fences: Sequence[Fence], lease: float) -> set[Fence]:
+        """Extend the leases and return those that are still this worker's."""
+        rows = await self._database.fetch(
+            "renew_leases",
+            [fence.job_id for fence in fences],
+            [fence.attempt for fence in fences],
+            worker_id,
+            lease,
+        )
+        return {Fence(row["id"], row["attempt"]) for row in rows}
+
+
+def _is_resumed(row: Record) -> bool:
+    return _RULINGS.get(row["ruling"]) is Verdict.CLAIMED and row["attempt"] > 1
+
+
+def _claim(
+    delivery: Delivery, row: Record | None, checkpoints: dict[UUID, dict[str, Checkpoint]]
+) -> Claim:
+    if row is None:
+        return Claim(delivery, Verdict.MISSING)
+    verdict = _RULINGS.get(row["ruling"]) or Verdict(row["ruling"])
+    job = job_from(row) if row["id"] is not None else None
+    return Claim(delivery, verdict, job, checkpoints.get(delivery.job_id, {}))
+
+
+def _ending_row(ending: _Ending) -> Sequence[Any]:
+    fence, transition, final_event_id = ending
+    final = str(final_event_id) if final_event_id else None
+    match transition:
+        case Complete(result):
+            written: tuple[Any, ...] = ("completed", _json(result), None, final, 0.0, 0, 0)
+        case Fail() as fail:
+            written = ("failed", None, _json(fail.as_json()), final, 0.0, 1, 0)
+        case Retry(delay):
+            written = ("queued", None, None, None, delay, 1, 0)
+        case HandBack():
+            written = ("queued", None, None, None, 0.0, 0, 1)
+        case _:
+            raise TypeError(f"{transition} writes nothing")
+    return (fence.job_id, fence.attempt, *written)
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _read_ending(row: Record) -> tuple[Recorded, bool]:
+    return recorded_from(row, applied=bool(row["applied"])), row["fresh"]

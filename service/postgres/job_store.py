@@ -1,0 +1,181 @@
+"""Jobs as their owners see them: accept, read, list, cancel."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from asyncpg import Record
+from asyncpg.pool import PoolConnectionProxy
+
+from service.domain.attempt import Checkpoint, Fence
+from service.domain.errors import IdempotencyConflict, JobFinished, NotFound, Unavailable
+from service.domain.job import Job, JobStatus, NewJob
+from service.ports import Accepted, Page, Recorded, Totals
+from service.postgres.attempt_store import PostgresAttemptStore
+from service.postgres.pool import Database
+from service.postgres.rows import checkpoints_from, job_from
+from service.postgres.statements import statement
+from service.postgres.usage_ledger import PostgresUsageLedger
+from service.telemetry.metrics import JOBS_ENDED
+
+_MOST_COUNTED = 1000
+
+
+class PostgresJobStore:
+    """The API's side of `jobs`; every read and cancel names its tenant and user."""
+
+    def __init__(
+        self,
+        database: Database,
+        attempts: PostgresAttemptStore,
+        ledger: PostgresUsageLedger,
+        *,
+        user_in_stream: int,
+    ) -> None:
+        self._database = database
+        self._attempts = attempts
+        self._ledger = ledger
+        self._user_in_stream = user_in_stream
+
+    async def accept(self, job: NewJob) -> Accepted:
+        """Commit a job, or return the one its idempotency key is bound to."""
+        if job.idempotency_key is not None:
+            earlier = await self._accepted_before(job)
+            if earlier is not None:
+                return earlier
+        row = await self._insert(job)
+        if row is None:
+            earlier = await self._accepted_before(job)
+            if earlier is None:  # the other request bound the key and its job vanished since
+                raise Unavailable("The idempotency key")
+            return earlier
+        accepted = job_from(row)
+        position = await self._position(accepted)
+        return Accepted(
+            job=accepted, is_new=True, ring_now=row["ring_now"], queue_position=position
+        )
+
+    async def _insert(self, job: NewJob) -> Record | None:
+        async with self._database.connection() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                row = await self._insert_on(connection, job)
+                bound = await _bind_key(connection, job)
+            except BaseException:
+                await transaction.rollback()
+                raise
+            if not bound:
+                await transaction.rollback()
+                return None
+            await transaction.commit()
+        return row
+
+    async def _insert_on(self, connection: PoolConnectionProxy[Record], job: NewJob) -> Record:
+        row = await connection.fetchrow(
+            statement("insert_job"),
+            job.id,
+            job.owner.tenant_id,
+            job.owner.user_id,
+            job.agent,
+            job.mode,
+            job.story,
+            list(job.iterations),
+            job.options,
+            job.deadline_seconds,
+            job.reserved_tokens,
+            job.trace_parent,
+            job.request_id,
+            self._user_in_stream,
+        )
+        if row is None:
+            raise AssertionError("an insert always answers one row")
+        return row
+
+    async def _accepted_before(self, job: NewJob) -> Accepted | None:
+        owner = job.owner
+        row = await self._database.fetch_one(
+            "find_idempotency_key", owner.tenant_id, owner.user_id, job.idempotency_key
+        )
+        if row is None:
+            return None
+        if row["fingerprint"] != job.fingerprint:
+            raise IdempotencyConflict("this Idempotency-Key was used with another body")
+        earlier = await self.get_owned(row["job_id"], owner.tenant_id, owner.user_id)
+        if earlier is None:
+            return None
+        return Accepted(job=earlier, is_new=False, ring_now=False, queue_position=None)
+
+    async def _position(self, job: Job) -> int | None:
+        row = await self._database.fetch_one("count_queued_before", job.created_at)
+        ahead = int(row["count"]) if row else 0
+        return ahead if ahead <= _MOST_COUNTED else None
+
+    async def get_owned(self, job_id: UUID, tenant_id: str, user_id: str | None) -> Job | None:
+        """Read one job of this owner."""
+        row = await self._database.fetch_one("get_owned_job", job_id, tenant_id, user_id)
+        return job_from(row) if row else None
+
+    async def list_owned(
+        self,
+        tenant_id: str,
+        user_id: str | None,
+        status: JobStatus | None,
+        before: tuple[datetime, UUID] | None,
+        limit: int,
+    ) -> Page:
+        """Read a page of this owner's jobs, newest first, without their results."""
+        rows = await self._database.fetch(
+            "list_owned_jobs", tenant_id, user_id, status, *(before or (None, None)), limit + 1
+        )
+        jobs = tuple(job_from(row) for row in rows[:limit])
+        more = len(rows) > limit
+        return Page(jobs, (jobs[-1].created_at, jobs[-1].id) if more else None)
+
+    async def cancel_owned(self, job_id: UUID, tenant_id: str, user_id: str | None) -> Job:
+        """Decide the race between cancelling and completing."""
+        row = await self._database.fetch_one("cancel_owned_job", job_id, tenant_id, user_id)
+        if row is not None:
+            JOBS_ENDED.labels(status="cancelled").inc()
+            return job_from(row)
+        job = await self.get_owned(job_id, tenant_id, user_id)
+        if job is None:
+            raise NotFound(f"no job {job_id}")
+        if job.status is not JobStatus.CANCELLED:
+            raise JobFinished(job.status.value)
+        return job
+
+    async def checkpoints(self, job_id: UUID) -> dict[str, Checkpoint]:
+        """Read a job's finished model calls."""
+        rows = await self._database.fetch("read_checkpoints", [job_id])
+        return checkpoints_from(rows).get(job_id, {})
+
+    async def totals(self, job_id: UUID) -> Totals:
+        """Sum up a job's ledger."""
+        return await self._ledger.totals(job_id)
+
+    async def read_fences(self, job_ids: Sequence[UUID]) -> dict[UUID, Recorded]:
+        """Read where jobs stand, many at once."""
+        return await self._attempts.read_fences(job_ids)
+
+    async def mark_entry(self, fence: Fence, entry_id: str) -> None:
+        """Record where a queued job's entry is."""
+        await self._attempts.mark_entry(fence, entry_id)
+
+    async def clear_event_pending(self, job_id: UUID) -> None:
+        """Note that the terminal event is in the stream."""
+        await self._attempts.clear_event_pending(job_id)
+
+
+async def _bind_key(connection: PoolConnectionProxy[Record], job: NewJob) -> bool:
+    if job.idempotency_key is None:
+        return True
+    bound = await connection.fetchrow(
+        statement("claim_idempotency_key"),
+        job.owner.tenant_id,
+        job.owner.user_id,
+        job.idempotency_key,
+        job.fingerprint,
+        job.id,
+    )
+    return bound is not None

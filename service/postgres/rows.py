@@ -1,0 +1,71 @@
+"""Rows to values."""
+
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+from asyncpg import Record
+
+from service.domain.attempt import Checkpoint
+from service.domain.job import Job, JobStatus, Owner
+from service.domain.usage import Usage
+from service.ports import Recorded, Totals
+
+
+def job_from(row: Record) -> Job:
+    """Read a whole `jobs` row."""
+    return Job(
+        id=row["id"],
+        owner=Owner(row["tenant_id"], row["user_id"]),
+        agent=row["agent"],
+        mode=row["mode"],
+        story=row["story"],
+        iterations=tuple(row["iterations"]),
+        options=row["options"],
+        status=JobStatus(row["status"]),
+        attempt=row["attempt"],
+        error_count=row["error_count"],
+        crash_count=row["crash_count"],
+        handback_count=row["handback_count"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        completed_at=row["completed_at"],
+        available_at=row["available_at"],
+        deadline_at=row["deadline_at"],
+        result=row["result"],
+        error=row["error"],
+        final_event_id=row["final_event_id"],
+        trace_parent=row["trace_parent"],
+        request_id=row["request_id"],
+    )
+
+
+def recorded_from(row: Record, *, applied: bool = False) -> Recorded:
+    """Read where a job stands."""
+    status: Any = row["status"]
+    return Recorded(
+        applied=applied,
+        status=JobStatus(status) if status else None,
+        attempt=row["attempt"],
+        entry_id=row["entry_id"],
+        final_event_id=row["final_event_id"],
+    )
+
+
+def checkpoints_from(rows: Iterable[Record]) -> dict[UUID, dict[str, Checkpoint]]:
+    """Group checkpoint rows by job and step."""
+    found: dict[UUID, dict[str, Checkpoint]] = {}
+    for row in rows:
+        checkpoint = Checkpoint.from_json(row["step"], row["output"])
+        found.setdefault(row["job_id"], {})[row["step"]] = checkpoint
+    return found
+
+
+def totals_from(row: Record) -> Totals:
+    """Read a ledger sum."""
+    usage = Usage(
+        row["input"], row["output"], row["cache_read"], row["cache_write"], row["estimated"]
+    )
+    return Totals(
+        usage=usage, cost_usd=row["cost_usd"], models=tuple(row["models"]), calls=row["calls"]
+    )

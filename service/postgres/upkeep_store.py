@@ -1,0 +1,81 @@
+"""What maintenance asks of Postgres: whom to relay, whom to repair."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+from service.domain.attempt import Fence
+from service.domain.job import Job
+from service.ports import DueJob, RecordedEntry, Recovered
+from service.postgres.pool import Database
+from service.postgres.rows import job_from
+
+_RECONCILER_LOCK = 0x757361_0001
+
+
+class PostgresUpkeepStore:
+    """Bounded batches for the relay and the reconciler."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def take_relay_batch(self, user_in_stream: int, limit: int) -> list[DueJob]:
+        """Take jobs due for an entry, fairly between users; nobody else gets them for 5 s."""
+        rows = await self._database.fetch("take_relay_batch", user_in_stream, limit)
+        rows.sort(key=lambda row: row["created_at"])
+        return [DueJob(Fence(row["id"], row["attempt"]), row["trace_parent"]) for row in rows]
+
+    @asynccontextmanager
+    async def only_reconciler(self) -> AsyncIterator[bool]:
+        """Hold the advisory lock that lets one reconciler work at a time, if it is free."""
+        async with self._database.connection() as connection:
+            got = await connection.fetchval("SELECT pg_try_advisory_lock($1)", _RECONCILER_LOCK)
+            try:
+                yield bool(got)
+            finally:
+                if got:
+                    await connection.execute("SELECT pg_advisory_unlock($1)", _RECONCILER_LOCK)
+
+    async def owing_events(self, limit: int) -> list[Job]:
+        """List ended jobs whose terminal event may not be in their stream."""
+        return [job_from(row) for row in await self._database.fetch("list_owing_events", limit)]
+
+    async def expired_leases(self, lease: float, limit: int) -> list[RecordedEntry]:
+        """List jobs whose worker has been silent for longer than its lease."""
+        rows = await self._database.fetch("list_expired_leases", lease, limit)
+        return [
+            RecordedEntry(Fence(row["id"], row["attempt"]), row["entry_id"] or "") for row in rows
+        ]
+
+    async def recover_if_expired(self, fences: Sequence[Fence], max_crashes: int) -> Recovered:
+        """Queue lost jobs again, or fail those that have used up their crash budget."""
+        row = await self._database.fetch_one(
+            "recover_if_expired",
+            [fence.job_id for fence in fences],
+            [fence.attempt for fence in fences],
+            max_crashes,
+        )
+        return Recovered(row["recovered"], row["failed"]) if row else Recovered(0, 0)
+
+    async def fail_overdue(self, limit: int) -> int:
+        """Fail queued jobs whose deadline has passed."""
+        return len(await self._database.fetch("fail_overdue", limit))
+
+    async def suspect_entries(
+        self,
+        *,
+        started: bool,
+        last_delivered: tuple[int, int],
+        first: tuple[int, int] | None,
+        limit: int,
+    ) -> list[RecordedEntry]:
+        """List queued jobs whose entry was delivered or is no longer in the stream."""
+        rows = await self._database.fetch(
+            "list_suspect_entries", started, *last_delivered, *(first or (None, None)), limit
+        )
+        return [RecordedEntry(Fence(row["id"], row["attempt"]), row["entry_id"]) for row in rows]
+
+    async def unmark_entries(self, entries: Sequence[tuple[UUID, str]]) -> int:
+        """Forget lost entries, so that the relay adds new ones."""
+        ids, entry_ids = [e[0] for e in entries], [e[1] for e in entries]
+        return len(await self._database.fetch("unmark_entries", ids, entry_ids))

@@ -1,0 +1,83 @@
+"""One row per model call, opened before the call is made and closed however it ends."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from service.group_commit import GroupCommit
+from service.ports import CallClosing, CallOpening, Totals
+from service.postgres.batches import array_statement
+from service.postgres.pool import Database
+from service.postgres.rows import totals_from
+from service.supervision import Background
+
+
+class PostgresUsageLedger:
+    """The ledger; a finished call's row and its checkpoint are one transaction."""
+
+    def __init__(self, database: Database, background: Background) -> None:
+        self._database = database
+        self._open: GroupCommit[CallOpening, bool] = GroupCommit(
+            "open_call",
+            array_statement(
+                database, "open_calls_if_current", _opening_row, lambda row: row["current"]
+            ),
+            background,
+        )
+        self._close: GroupCommit[CallClosing, bool] = GroupCommit(
+            "close_call",
+            array_statement(database, "close_calls", _closing_row, lambda row: row["current"]),
+            background,
+        )
+
+    async def open_call(self, opening: CallOpening) -> bool:
+        """Write the row down, unless the attempt is no longer current (False)."""
+        return await self._open.submit(opening)
+
+    async def close_call(self, closing: CallClosing) -> bool:
+        """Book the usage always, and keep the checkpoint if the attempt is current."""
+        return await self._close.submit(closing)
+
+    async def totals(self, job_id: UUID) -> Totals:
+        """Sum up a job's ledger."""
+        row = await self._database.fetch_one("sum_ledger", job_id)
+        if row is None:
+            raise AssertionError("an aggregate always answers one row")
+        return totals_from(row)
+
+
+def _opening_row(opening: CallOpening) -> Sequence[Any]:
+    return (
+        opening.fence.job_id,
+        opening.fence.attempt,
+        opening.call,
+        opening.owner.tenant_id,
+        opening.owner.user_id,
+        opening.step,
+        opening.model,
+        opening.estimated_input,
+        opening.estimated_cost_usd,
+    )
+
+
+def _closing_row(closing: CallClosing) -> Sequence[Any]:
+    usage, checkpoint = closing.usage, closing.checkpoint
+    output = orjson.dumps(checkpoint.as_json()).decode() if checkpoint else None
+    return (
+        closing.fence.job_id,
+        closing.fence.attempt,
+        closing.call,
+        closing.model,
+        usage.input,
+        usage.output,
+        usage.cache_read,
+        usage.cache_write,
+        closing.cost_usd,
+        usage.estimated,
+        closing.ending,
+        closing.request_id,
+        checkpoint.step if checkpoint else None,
+        output,
+    )
