@@ -1,0 +1,1 @@
+"""Redis: job streams, event streams, nudges. It moves jobs; Postgres is the truth."""

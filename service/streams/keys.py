@@ -1,0 +1,36 @@
+"""Every Redis key and channel name.
+
+Keys that one script touches share a hash tag; a job's keys and the job streams never do.
+"""
+
+from typing import Final
+from uuid import UUID
+
+JOBS: Final = "{usa}:jobs"
+AGAIN: Final = "{usa}:jobs:again"
+EPOCH: Final = "{usa}:epoch"
+GROUP: Final = "workers"
+CANCELLATIONS: Final = "usa:cancellations"
+
+_LIVE = "usa:live:{"
+
+
+def job_stream(attempt: int) -> str:
+    """Return the stream for a job's next start: first starts wait behind one another,
+    all others go first, so that a recovered job does not wait behind the backlog."""
+    return AGAIN if attempt else JOBS
+
+
+def events(job_id: UUID) -> str:
+    """Return the key of a job's event stream."""
+    return f"usa:events:{{{job_id}}}"
+
+
+def live(job_id: UUID) -> str:
+    """Return the channel on which a job's finished frames are published."""
+    return f"{_LIVE}{job_id}}}"
+
+
+def job_of_live(channel: str) -> UUID:
+    """Return the job whose frames a channel carries."""
+    return UUID(channel.removeprefix(_LIVE).removesuffix("}"))

@@ -1,0 +1,55 @@
+"""Cancellation nudges over pub/sub; a lost one costs only time, the renewal finds out."""
+
+import random
+from asyncio import sleep
+from collections.abc import Callable
+from uuid import UUID
+
+from redis.asyncio.client import PubSub
+
+from service.domain.errors import Unavailable
+from service.streams import keys
+from service.streams.connection import Client, redis_errors
+from service.telemetry.logs import get_log
+
+_log = get_log(__name__)
+
+_WAIT = 1.0
+
+
+class RedisNudges:
+    """Sends and hears cancellations."""
+
+    def __init__(self, commands: Client, once: Client) -> None:
+        self._commands = commands
+        self._once = once
+
+    async def cancel(self, job_id: UUID) -> None:
+        """Tell whoever runs the job that it was cancelled."""
+        with redis_errors():
+            await self._commands.publish(keys.CANCELLATIONS, str(job_id))
+
+    async def listen(self, on_cancel: Callable[[UUID], None]) -> None:
+        """Hear cancellations until this task is cancelled, reconnecting as often as needed."""
+        while True:
+            try:
+                with redis_errors():
+                    async with self._once.pubsub(ignore_subscribe_messages=True) as subscription:
+                        await subscription.subscribe(keys.CANCELLATIONS)
+                        await _hear(subscription, on_cancel)
+            except Unavailable as error:
+                _log.warning("nudges_disconnected", error=str(error.__cause__))
+                await sleep(0.2 + random.random())  # noqa: S311 - jitter, no secret
+
+
+async def _hear(subscription: PubSub, on_cancel: Callable[[UUID], None]) -> None:
+    while True:
+        message = await subscription.get_message(timeout=_WAIT)
+        if message is None:
+            continue
+        try:
+            job_id = UUID(message["data"].decode())
+        except ValueError:
+            _log.warning("unreadable_nudge_dropped")
+            continue
+        on_cancel(job_id)

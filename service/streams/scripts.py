@@ -1,0 +1,85 @@
+"""One typed function per Lua file; its parameters are the file's KEYS and ARGV, in order."""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from typing import Any, Generic, ParamSpec, TypeVar, cast
+
+from redis.exceptions import NoScriptError
+
+from service.streams.connection import Client
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Script(Generic[P, R]):
+    """A Lua script that is called like the Python function that declares it."""
+
+    def __init__(self, declaration: Callable[P, R]) -> None:
+        self.name = declaration.__name__
+        self.__doc__ = declaration.__doc__
+        self.source = (files("service.streams") / "lua" / f"{self.name}.lua").read_text()
+        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+        self._keys, self._args = _header(self.source)
+        declared = list(inspect.signature(declaration).parameters)
+        if declared != [name.removesuffix("...") for name in (*self._keys, *self._args)]:
+            raise TypeError(f"{self.name}.lua and its function disagree: {declared}")
+
+    def arguments(self, *_: P.args, **given: P.kwargs) -> list[Any]:
+        """Return the call as EVALSHA wants it: key count, keys, arguments."""
+        flat: list[Any] = []
+        for name in (*self._keys, *self._args):
+            value = given[name.removesuffix("...")]
+            if name.endswith("..."):
+                flat.extend(cast("Sequence[Any]", value))
+            else:
+                flat.append(value)
+        return [len(self._keys), *flat]
+
+    async def __call__(self, client: Client, *args: P.args, **given: P.kwargs) -> R:
+        """Run the script, loading it first if the server has forgotten it."""
+        call = self.arguments(*args, **given)
+        try:
+            return cast("R", await client.evalsha(self.sha, *call))
+        except NoScriptError:
+            return cast("R", await client.eval(self.source, *call))
+
+
+def _header(source: str) -> tuple[list[str], list[str]]:
+    names: dict[str, list[str]] = {}
+    for line in source.splitlines():
+        label, _, rest = line.removeprefix("-- ").partition(": ")
+        if line.startswith("-- ") and label in {"KEYS", "ARGV", "returns"}:
+            names[label] = [] if rest.strip() == "none" else [n.strip() for n in rest.split(",")]
+    missing = {"KEYS", "ARGV", "returns"} - names.keys()
+    if missing:
+        raise TypeError(f"a Lua header lacks {sorted(missing)}")
+    return names["KEYS"], names["ARGV"]
+
+
+@Script
+def ack_if_owner(*, stream: str, group: str, consumer: str, entry_ids: Sequence[str]) -> int:
+    """Acknowledge and delete the entries that are pending for this consumer; returns how many."""
+    raise NotImplementedError
+
+
+@Script
+def renew_if_owner(*, stream: str, group: str, consumer: str, entry_ids: Sequence[str]) -> int:
+    """Reset the idle time of this consumer's entries; returns how many were its own."""
+    raise NotImplementedError
+
+
+@Script
+def release_if_owner(
+    *, stream: str, group: str, consumer: str, idle_ms: int, entry_ids: Sequence[str]
+) -> int:
+    """Make this consumer's entries look long idle; returns how many were its own."""
+    raise NotImplementedError
+
+
+@Script
+def remove_consumer_if_idle(*, stream: str, group: str, consumer: str) -> int:
+    """Remove a consumer that has no pending entry; returns 1 if removed."""
+    raise NotImplementedError
