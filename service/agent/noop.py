@@ -1,0 +1,42 @@
+"""An agent that ends at once, to measure everything around agents."""
+
+from collections.abc import Mapping, Sequence
+
+from service.agent.spending import models_of, spent
+from service.domain.attempt import Checkpoint
+from service.domain.errors import FieldError, InvalidInput
+from service.domain.job import Job, JsonObject
+from service.domain.story import Story
+from service.ports import AgentPlan, Attempt
+
+
+class NoopAgent:
+    """Makes no call, emits no event and returns an empty story."""
+
+    @property
+    def name(self) -> str:
+        """The value of a job's `agent`."""
+        return "noop"
+
+    def plan(
+        self,
+        story: str,  # noqa: ARG002
+        mode: str,  # noqa: ARG002
+        iterations: Sequence[str] | None,
+        options: JsonObject,
+    ) -> AgentPlan:
+        """Accept any story, without iterations and options."""
+        for name, given in (("iterations", iterations), ("options", options)):
+            if given:
+                message = "the noop agent takes none"
+                raise InvalidInput(message, errors=[FieldError(name, message)])
+        return AgentPlan(iterations=(), options={}, estimated_tokens=0)
+
+    async def run(self, attempt: Attempt) -> JsonObject:  # noqa: ARG002
+        """Return at once."""
+        return {"story": Story().as_json(), **spent(()), "models": models_of(())}
+
+    def snapshot(self, job: Job, checkpoints: Mapping[str, Checkpoint]) -> JsonObject:  # noqa: ARG002
+        """Show that there is nothing to see."""
+        story = Story().as_json()
+        return {"iterations": [], "completed": [], "current": None, "story": story}

@@ -1,0 +1,118 @@
+"""What a submission to the user-story agent may ask for, and its defaults."""
+
+from collections.abc import Callable, Sequence
+from datetime import date
+from typing import Annotated
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from service.domain.errors import FieldError, InvalidInput
+from service.domain.iterations import (
+    CONSOLIDATION,
+    DEFAULT_ITERATIONS,
+    PRODUCT_TYPES,
+    applicable,
+    in_registry_order,
+)
+from service.domain.job import JsonObject
+from service.domain.models import DEFAULT_QUALITY, choose_models
+
+INDIVIDUAL = "individual"
+WORKFLOW = "workflow"
+_ECHO = 80
+_LONGEST_DEADLINE = 86_400
+
+_Short = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
+_Long = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        alias_generator=to_camel,
+        allow_inf_nan=False,
+    )
+
+
+class ProductContext(_Strict):
+    """Facts about the product that a story belongs to."""
+
+    name: _Short | None = None
+    description: _Long | None = None
+    audience: _Long | None = None
+    key_features: Annotated[list[_Short], Field(max_length=20)] | None = None
+
+
+class Options(_Strict):
+    """The options of a job."""
+
+    verify: bool = True
+    product_type: str | None = None
+    product_context: ProductContext | None = None
+    quality: str = DEFAULT_QUALITY
+    model: str | None = None
+    deadline_seconds: Annotated[float, Field(gt=0, le=_LONGEST_DEADLINE)] | None = None
+
+    @field_validator("product_type")
+    @classmethod
+    def _is_known(cls, product_type: str | None) -> str | None:
+        if product_type is not None and product_type not in PRODUCT_TYPES:
+            raise ValueError(f"it is not one of {', '.join(PRODUCT_TYPES)}")
+        return product_type
+
+    def as_json(self) -> JsonObject:
+        """The stored form: defaults filled in, what was not given left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def read_options(options: JsonObject, today: Callable[[], date] | None) -> Options:
+    """Check a job's options; raises `InvalidInput` naming each bad field."""
+    try:
+        read = Options.model_validate(options)
+    except ValidationError as error:
+        errors = [_field_error(each["loc"], each["msg"]) for each in error.errors()]
+        raise InvalidInput("some options are not valid", errors=errors) from None
+    choose_models(read.quality, read.model, on=today() if today else None)
+    return read
+
+
+def choose_iterations(
+    mode: str, iterations: Sequence[str] | None, product_type: str | None
+) -> tuple[str, ...]:
+    """Return which iterations will run, in their order; raises `InvalidInput`."""
+    if mode == INDIVIDUAL:
+        return in_registry_order(DEFAULT_ITERATIONS if iterations is None else tuple(iterations))
+    if mode != WORKFLOW:
+        raise _invalid("mode", f"{mode[:_ECHO]!r} is neither {INDIVIDUAL} nor {WORKFLOW}")
+    if iterations is not None:
+        raise _invalid("iterations", "in workflow mode the product type decides on the iterations")
+    if product_type is None:
+        raise _invalid("options.productType", "workflow mode needs a product type")
+    return (*(iteration.id for iteration in applicable(product_type)), CONSOLIDATION.id)
+
+
+def check_story(story: str) -> None:
+    """Refuse a story without any text."""
+    if not story.strip():
+        raise _invalid("story", "the story has no text")
+
+
+def _invalid(field: str, message: str) -> InvalidInput:
+    return InvalidInput(message, errors=[FieldError(field, message)])
+
+
+def _field_error(location: Sequence[int | str], message: str) -> FieldError:
+    path = "options"
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part[:_ECHO]}"
+    return FieldError(path, message)

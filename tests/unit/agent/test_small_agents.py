@@ -1,0 +1,83 @@
+"""The agents for tests and measurements, and the registry of agents."""
+
+import pytest
+
+from service.agent.noop import NoopAgent
+from service.agent.registry import AgentRegistry
+from service.agent.sleep import SleepAgent
+from service.domain.errors import FailureKind, InvalidInput, ModelFailure
+from service.domain.events import EventType
+from service.domain.job import Job, JsonObject
+from tests.unit.agent.attempts import Crash, DictAttempt, a_job
+
+
+def sleeping_job(options: JsonObject, error_count: int = 0) -> Job:
+    plan = SleepAgent().plan("x", "individual", None, options)
+    return a_job(*plan.iterations, options=plan.options, error_count=error_count)
+
+
+async def test_noop_ends_at_once() -> None:
+    agent = NoopAgent()
+    plan = agent.plan("x", "individual", None, {})
+    attempt = DictAttempt(a_job(*plan.iterations, options=plan.options))
+    result = await agent.run(attempt)
+    assert (attempt.events, attempt.paid) == ([], [])
+    assert result["models"] == []
+    assert agent.snapshot(attempt.job, {})["story"] == result["story"]
+
+
+@pytest.mark.parametrize("agent", [NoopAgent(), SleepAgent()])
+@pytest.mark.parametrize(("iterations", "options"), [(["security"], {}), (None, {"surprise": 1})])
+def test_small_agents_refuse_what_they_do_not_know(
+    agent: NoopAgent | SleepAgent, iterations: list[str] | None, options: JsonObject
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        agent.plan("x", "individual", iterations, options)
+    assert caught.value.errors[0].field in {"iterations", "options", "options.surprise"}
+
+
+@pytest.mark.parametrize("options", [{"steps": 0}, {"steps": "3"}, {"stepSeconds": -1}])
+def test_sleep_checks_its_options(options: JsonObject) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        SleepAgent().plan("x", "individual", None, options)
+    assert [error.field for error in caught.value.errors] == [f"options.{next(iter(options))}"]
+
+
+async def test_sleep_makes_its_calls_once_across_a_crash() -> None:
+    job = sleeping_job({"steps": 3, "stepSeconds": 0})
+    first = DictAttempt(job, steps_until_crash=2)
+    with pytest.raises(Crash):
+        await SleepAgent().run(first)
+    assert SleepAgent().snapshot(job, first.stored)["current"] == "step-3"
+    second = DictAttempt(job, stored=first.stored)
+    result = await SleepAgent().run(second)
+    assert second.paid == ["step-3/draft"]
+    assert result["steps"] == ["step-1", "step-2", "step-3"]
+    assert second.details(EventType.START)[0]["resumed"] is True
+    assert (
+        SleepAgent().snapshot(job, second.stored)["completed"][2]
+        == (second.details(EventType.ITERATION_COMPLETE)[0])
+    )
+
+
+async def test_sleep_fails_as_often_as_it_is_told() -> None:
+    options = {"steps": 2, "failures": 2}
+    stored = DictAttempt(sleeping_job(options)).stored
+    for error_count in range(2):
+        with pytest.raises(ModelFailure) as caught:
+            await SleepAgent().run(DictAttempt(sleeping_job(options, error_count), stored=stored))
+        assert caught.value.kind is FailureKind.TRANSIENT
+    result = await SleepAgent().run(DictAttempt(sleeping_job(options, 2), stored=stored))
+    assert len(result["steps"]) == 2
+
+
+def test_the_registry_knows_agents_by_name() -> None:
+    noop = NoopAgent()
+    registry = AgentRegistry([noop, SleepAgent()])
+    assert registry.names == ("noop", "sleep")
+    assert registry.get("noop") is noop
+    with pytest.raises(InvalidInput) as caught:
+        registry.get("nobody")
+    assert caught.value.errors[0].field == "agent"
+    with pytest.raises(ValueError, match="noop"):
+        AgentRegistry([noop, NoopAgent()])
