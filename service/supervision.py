@@ -3,12 +3,40 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from time import monotonic
+from typing import Any, TypeVar
 
+from service.domain.errors import Unavailable
 from service.telemetry.logs import get_log
-from service.telemetry.metrics import LOOP_FAILURES
+from service.telemetry.metrics import LOOP_FAILURES, RETRIES
 
 _log = get_log(__name__)
+
+Answer = TypeVar("Answer")
+
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 2.0
+
+
+async def retry_while_unavailable(
+    what: str, act: Callable[[], Awaitable[Answer]], *, patience: float = float("inf")
+) -> Answer:
+    """Repeat a call that may run twice without effect until its server answers.
+
+    Raises the last `Unavailable` once `patience` seconds have passed.
+    """
+    started, pause = monotonic(), _FIRST_PAUSE
+    while True:
+        try:
+            return await act()
+        except Unavailable as error:
+            if pause == _FIRST_PAUSE:
+                _log.warning("retrying_while_unavailable", what=what, error=str(error))
+            RETRIES.labels(what=what).inc()
+            if monotonic() - started + pause > patience:
+                raise
+        await asyncio.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311 - jitter, no secret
+        pause = min(_LONGEST_PAUSE, pause * 2)
 
 
 class Background:

@@ -52,6 +52,10 @@ class Abandon:
 Transition: TypeAlias = Complete | Fail | Retry | HandBack | Abandon
 
 
+# Errors that say nothing against trying the same job again by hand.
+_REDRIVABLE: Final = frozenset({"DEADLINE_EXCEEDED", "PROCESSING_ERROR"})
+
+
 def decide(job: Job, outcome: Outcome, policy: RetryPolicy, *, jitter: float) -> Transition:
     """Return the one transition that follows from how the attempt ended."""
     match outcome:
@@ -69,7 +73,7 @@ def decide(job: Job, outcome: Outcome, policy: RetryPolicy, *, jitter: float) ->
 
 def _after_failure(job: Job, failed: Failed, policy: RetryPolicy, jitter: float) -> Transition:
     if not failed.retryable:
-        return Fail(failed.code, failed.message)
+        return Fail(failed.code, failed.message, retryable=failed.code in _REDRIVABLE)
     if job.error_count + 1 >= policy.max_errors:
         message = f"gave up after {policy.max_errors} attempts; the last error was {failed.code}: "
         return Fail("ATTEMPTS_EXHAUSTED", message + failed.message, retryable=True)

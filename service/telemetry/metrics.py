@@ -92,3 +92,7 @@ LOST_MARKS = Counter(
     "usa_lazy_writes_lost_total", "Lazy writes that failed and are left to maintenance.",
     ["write"], registry=REGISTRY,
 )  # fmt: skip
+RETRIES = Counter(
+    "usa_retries_total", "Calls repeated because their server did not answer.", ["what"],
+    registry=REGISTRY,
+)  # fmt: skip
