@@ -1,0 +1,1 @@
+"""Tests, by kind first and then by room."""

@@ -3,7 +3,7 @@
 import pytest
 
 from service.agent.noop import NoopAgent
-from service.agent.registry import AgentRegistry
+from service.agent.registry import register
 from service.agent.sleep import SleepAgent
 from service.domain.errors import FailureKind, InvalidInput, ModelFailure
 from service.domain.events import EventType
@@ -71,13 +71,10 @@ async def test_sleep_fails_as_often_as_it_is_told() -> None:
     assert len(result["steps"]) == 2
 
 
-def test_the_registry_knows_agents_by_name() -> None:
+def test_agents_are_known_by_name() -> None:
     noop = NoopAgent()
-    registry = AgentRegistry([noop, SleepAgent()])
-    assert registry.names == ("noop", "sleep")
-    assert registry.get("noop") is noop
-    with pytest.raises(InvalidInput) as caught:
-        registry.get("nobody")
-    assert caught.value.errors[0].field == "agent"
+    agents = register([noop, SleepAgent()])
+    assert list(agents) == ["noop", "sleep"]
+    assert agents["noop"] is noop
     with pytest.raises(ValueError, match="noop"):
-        AgentRegistry([noop, NoopAgent()])
+        register([noop, NoopAgent()])
