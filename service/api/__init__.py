@@ -1,0 +1,1 @@
+"""The HTTP API and its live event streams."""

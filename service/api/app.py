@@ -1,0 +1,35 @@
+"""Puts the API together."""
+
+from aiohttp import web
+
+from service.api.auth import AUTHENTICATOR, Authenticator
+from service.api.cors import add_cors_headers, answer_preflight
+from service.api.dependencies import DEPENDENCIES, ApiDependencies
+from service.api.endings import ENDINGS, Endings
+from service.api.middleware import add_headers, observe
+from service.api.openapi import DOCUMENT, describe
+from service.api.responses import to_json
+from service.api.routes import METRICS, ROUTES
+from service.api.submission import LARGEST_BODY
+
+
+def create_app(dependencies: ApiDependencies) -> web.Application:
+    """Build the application; its shutdown ends open streams and waits, so that handlers return."""
+    app = web.Application(middlewares=(observe, answer_preflight), client_max_size=LARGEST_BODY)
+    app[DEPENDENCIES] = dependencies
+    app[AUTHENTICATOR] = Authenticator(dependencies.keys, dependencies.background)
+    app[ENDINGS] = Endings(dependencies.jobs, dependencies.background)
+    app[DOCUMENT] = to_json(describe(ROUTES, dependencies.version))
+    for route in ROUTES:
+        route.add_to(app)
+    if dependencies.serve_metrics:
+        METRICS.add_to(app)
+    app.on_response_prepare.append(add_headers)
+    app.on_response_prepare.append(add_cors_headers)
+    app.on_shutdown.append(_end_streams_and_waits)
+    return app
+
+
+async def _end_streams_and_waits(app: web.Application) -> None:
+    app[ENDINGS].close()
+    await app[DEPENDENCIES].tails.close()

@@ -1,0 +1,163 @@
+"""Who is calling: API keys, their scopes, and a short memory of both."""
+
+import hashlib
+from asyncio import Future, get_running_loop
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Final
+
+from aiohttp import web
+
+from service.api.problems import forbidden, unauthorized
+from service.domain.api_keys import Scope, parse_key
+from service.domain.errors import Unavailable
+from service.domain.job import Owner
+from service.domain.tiers import Tier, tier_named
+from service.ports import ApiKey, ApiKeyStore
+from service.supervision import Background
+from service.telemetry.logs import get_log
+from service.telemetry.metrics import LOST_MARKS
+
+_log = get_log(__name__)
+
+_KNOWN_FOR = 30.0
+_UNKNOWN_FOR = 5.0
+_MOST_REMEMBERED = 10_000
+_NO_HASH = hashlib.sha256(b"").digest()
+_REFUSED = "the API key is unknown, expired or revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The caller of a request."""
+
+    owner: Owner
+    scopes: frozenset[str]
+    tier: Tier
+
+    @property
+    def visible_user(self) -> str | None:
+        """Whose jobs the caller sees; None means the whole tenant's."""
+        return None if Scope.JOBS_TENANT in self.scopes else self.owner.user_id
+
+
+PRINCIPAL: Final = web.RequestKey("principal", Principal)
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What a lookup found, until when it may be used, and whether the use was noted."""
+
+    key: ApiKey | None
+    until: float
+    is_touched: bool = False
+
+
+class Authenticator:
+    """Recognises API keys, asking the store at most once per key and half minute.
+
+    A revocation takes effect within 30 seconds, a new key works within 5.
+    """
+
+    def __init__(
+        self,
+        keys: ApiKeyStore,
+        background: Background,
+        *,
+        clock: Callable[[], float] = monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._keys = keys
+        self._background = background
+        self._clock = clock
+        self._now = now
+        # Two memories, so that guessed prefixes cannot push real keys out.
+        self._known: OrderedDict[str, _Memory] = OrderedDict()
+        self._unknown: OrderedDict[str, _Memory] = OrderedDict()
+        self._lookups: dict[str, Future[_Memory]] = {}
+
+    async def authenticate(self, request: web.Request) -> Principal:
+        """Return who is calling; raises 401 or `Unavailable`."""
+        presented = parse_key(_credential(request))
+        if presented is None:
+            raise unauthorized(_REFUSED)
+        memory = await self._recall(presented.prefix)
+        key = memory.key
+        is_right = presented.matches(key.key_hash if key else _NO_HASH)
+        if key is None or not is_right or not self._is_valid(key):
+            raise unauthorized(_REFUSED)
+        if not memory.is_touched:
+            memory.is_touched = True
+            self._background.spawn("touch_key", self._touch(key.prefix))
+        return Principal(key.owner, key.scopes, tier_named(key.tier))
+
+    def _is_valid(self, key: ApiKey) -> bool:
+        is_expired = key.expires_at is not None and key.expires_at <= self._now()
+        return key.revoked_at is None and not is_expired
+
+    async def _recall(self, prefix: str) -> _Memory:
+        memory = self._known.get(prefix) or self._unknown.get(prefix)
+        if memory is not None and memory.until > self._clock():
+            return memory
+        running = self._lookups.get(prefix)
+        return await (running or self._look_up(prefix))
+
+    async def _look_up(self, prefix: str) -> _Memory:
+        answer: Future[_Memory] = get_running_loop().create_future()
+        self._lookups[prefix] = answer
+        try:
+            key = await self._keys.find(prefix)
+        except BaseException as error:
+            is_ours = isinstance(error, Exception)
+            answer.set_exception(error if is_ours else Unavailable("The key store"))
+            answer.exception()  # nobody may be waiting for it
+            raise
+        else:
+            memory = self._remember(prefix, key)
+            answer.set_result(memory)
+            return memory
+        finally:
+            del self._lookups[prefix]
+
+    def _remember(self, prefix: str, key: ApiKey | None) -> _Memory:
+        place, other = self._known, self._unknown
+        if key is None:
+            place, other = other, place
+        other.pop(prefix, None)
+        place.pop(prefix, None)
+        memory = _Memory(key, self._clock() + (_UNKNOWN_FOR if key is None else _KNOWN_FOR))
+        place[prefix] = memory
+        if len(place) > _MOST_REMEMBERED:
+            place.popitem(last=False)
+        return memory
+
+    async def _touch(self, prefix: str) -> None:
+        try:
+            await self._keys.touch(prefix)
+        except Unavailable as error:
+            LOST_MARKS.labels(write="touch_key").inc()
+            _log.warning("key_use_not_noted", prefix=prefix, error=str(error))
+
+
+AUTHENTICATOR: Final = web.AppKey("authenticator", Authenticator)
+
+
+async def authorize(request: web.Request, scope: Scope) -> None:
+    """Attach the caller to the request; raises 401, 403 or `Unavailable`."""
+    principal = await request.config_dict[AUTHENTICATOR].authenticate(request)
+    request[PRINCIPAL] = principal
+    if scope not in principal.scopes:
+        raise forbidden(scope)
+
+
+def _credential(request: web.Request) -> str:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return token.strip()
+    key = request.headers.get("X-API-Key")
+    if key is None:
+        raise unauthorized("send an API key as `Authorization: Bearer <key>` or `X-API-Key: <key>`")
+    return key.strip()

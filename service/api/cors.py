@@ -1,0 +1,40 @@
+"""Cross-origin requests, from an allow-list of origins only."""
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from service.api.dependencies import DEPENDENCIES
+
+_REQUEST_HEADERS = "Authorization, X-API-Key, Idempotency-Key, Last-Event-ID, Content-Type"
+_EXPOSED = "X-Request-ID, Location, Retry-After"
+_METHODS = "GET, POST, DELETE"
+
+
+@web.middleware
+async def answer_preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer what a browser asks before a request of a listed origin; pass on all others."""
+    asked = request.headers.get("Access-Control-Request-Method")
+    if request.method != "OPTIONS" or asked is None or not _is_listed(request):
+        return await handler(request)
+    headers = {
+        "Access-Control-Allow-Methods": _METHODS,
+        "Access-Control-Allow-Headers": _REQUEST_HEADERS,
+        "Access-Control-Max-Age": "600",
+    }
+    return web.Response(status=204, headers=headers)
+
+
+async def add_cors_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Let a listed origin read the response; credentials are never allowed."""
+    if not request.config_dict[DEPENDENCIES].cors_origins:
+        return
+    response.headers.add("Vary", "Origin")
+    if _is_listed(request):
+        response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
+        response.headers["Access-Control-Expose-Headers"] = _EXPOSED
+
+
+def _is_listed(request: web.Request) -> bool:
+    listed = request.config_dict[DEPENDENCIES].cors_origins
+    origin = request.headers.get("Origin")
+    return origin is not None and (origin in listed or "*" in listed)

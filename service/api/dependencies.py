@@ -1,0 +1,50 @@
+"""What the API's handlers need, built once by bootstrap."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from service.api.tails import TailHub
+from service.ports import (
+    Agent,
+    ApiKeyStore,
+    EntryWriter,
+    EventLog,
+    JobStore,
+    Nudges,
+    Probe,
+    Wake,
+)
+from service.supervision import Background
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiDependencies:
+    """Stores, streams and limits; durations in seconds.
+
+    `probe_postgres` decides readiness; without Redis (`probe_redis`) the API is ready but
+    degraded. `wake_relay` makes the relay look for queued jobs at once.
+    """
+
+    jobs: JobStore
+    keys: ApiKeyStore
+    entries: EntryWriter
+    events: EventLog
+    nudges: Nudges
+    tails: TailHub
+    agents: Mapping[str, Agent]
+    background: Background
+    wake_relay: Wake
+    probe_postgres: Probe
+    probe_redis: Probe
+    version: str
+    event_retention: float
+    default_deadline: float
+    cors_origins: tuple[str, ...] = ()
+    serve_metrics: bool = False
+    offline: bool = False
+
+
+DEPENDENCIES: Final = web.AppKey("dependencies", ApiDependencies)

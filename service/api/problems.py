@@ -1,0 +1,127 @@
+"""Errors as RFC 9457 problem documents."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from math import ceil
+
+from aiohttp import web
+
+from service.api.responses import json_response
+from service.domain.errors import (
+    FieldError,
+    IdempotencyConflict,
+    InvalidInput,
+    JobFinished,
+    NotFound,
+    ServiceError,
+    Unavailable,
+)
+
+CONTENT_TYPE = "application/problem+json"
+_TYPE = "urn:user-story-service:problem:"
+_LONGEST_DETAIL = 1000
+_MOST_ERRORS = 50
+
+_HTTP_CODES: Mapping[int, str] = {
+    400: "VALIDATION_ERROR",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "STORY_TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem(ServiceError):
+    """An answer that is an error and that no error of the domain stands for."""
+
+    status: int
+    code: str
+    detail: str
+    errors: Sequence[FieldError] = ()
+    limits: Mapping[str, int] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def respond(self, instance: str) -> web.Response:
+        """Write the problem document; `instance` is the path of the request."""
+        body = {
+            "type": _TYPE + self.code.lower().replace("_", "-"),
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail[:_LONGEST_DETAIL],
+            "instance": instance,
+            "code": self.code,
+            "errors": [
+                {"field": error.field, "message": error.message}
+                for error in self.errors[:_MOST_ERRORS]
+            ],
+            **self.limits,
+        }
+        return json_response(
+            body, status=self.status, headers=self.headers, content_type=CONTENT_TYPE
+        )
+
+
+def unauthorized(detail: str) -> Problem:
+    """Return 401 with the challenge that HTTP asks for."""
+    challenge = {"WWW-Authenticate": 'Bearer realm="user-story-service"'}
+    return Problem(status=401, code="UNAUTHORIZED", detail=detail, headers=challenge)
+
+
+def forbidden(scope: str) -> Problem:
+    """Return 403 for a key without the scope."""
+    return Problem(status=403, code="FORBIDDEN", detail=f"this key lacks the scope {scope}")
+
+
+INTERNAL_ERROR = Problem(
+    status=500,
+    code="INTERNAL_ERROR",
+    detail="something went wrong here; the X-Request-ID identifies this request to the operator",
+)
+
+
+def problem_of(error: Exception) -> Problem:
+    """Say what an error means to the caller; what is unknown shows nothing of itself."""
+    match error:
+        case Problem():
+            return error
+        case InvalidInput():
+            return Problem(
+                status=error.status,
+                code=error.code,
+                detail=str(error),
+                errors=error.errors,
+                limits=error.limits,
+            )
+        case NotFound():
+            return Problem(status=404, code="NOT_FOUND", detail="there is no such job for this key")
+        case JobFinished():
+            return Problem(status=409, code="JOB_FINISHED", detail=str(error))
+        case IdempotencyConflict():
+            return Problem(status=422, code="IDEMPOTENCY_CONFLICT", detail=str(error))
+        case Unavailable():
+            return _unavailable(error)
+        case web.HTTPException() if error.status in _HTTP_CODES:
+            return _of_http(error)
+        case _:
+            return INTERNAL_ERROR
+
+
+def _unavailable(error: Unavailable) -> Problem:
+    return Problem(
+        status=503,
+        code="UNAVAILABLE",
+        detail="a server this needs does not answer; try again soon",
+        headers={"Retry-After": str(max(1, ceil(error.retry_after)))},
+    )
+
+
+def _of_http(error: web.HTTPException) -> Problem:
+    allow = error.headers.get("Allow")
+    return Problem(
+        status=error.status,
+        code=_HTTP_CODES[error.status],
+        detail=HTTPStatus(error.status).description or error.reason,
+        headers={"Allow": allow} if allow else {},
+    )

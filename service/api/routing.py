@@ -1,0 +1,41 @@
+"""One row of the URL table, and the check of who may call it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from service.api.auth import authorize
+from service.domain.api_keys import Scope
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A method and path, who answers, and the scope it takes (None: open to all).
+
+    `operation` is its name in the OpenAPI document; None keeps it out of there.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    operation: str | None = None
+    scope: Scope | None = None
+
+    def add_to(self, app: web.Application) -> None:
+        """Register the route; a GET answers HEAD as well."""
+        handler = self.handler if self.scope is None else _guarded(self.handler, self.scope)
+        resource = app.router.add_resource(self.path)
+        resource.add_route(self.method, handler)
+        if self.method == "GET":
+            resource.add_route("HEAD", handler)
+
+
+def _guarded(handler: Handler, scope: Scope) -> Handler:
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        await authorize(request, scope)
+        return await handler(request)
+
+    return guarded

@@ -1,0 +1,1 @@
+"""Runs jobs: reads entries, claims them, performs attempts, records how they ended."""

@@ -1,0 +1,27 @@
+"""What attempts need, built once by bootstrap."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from service.domain.retry import RetryPolicy
+from service.ports import Agent, AttemptStore, EntryWriter, EventLog, UsageLedger
+from service.supervision import Background
+from service.worker.acknowledger import Acknowledger
+from service.worker.leases import LeaseKeeper
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptDependencies:
+    """Stores, streams and policies shared by all attempts of a worker; times in seconds."""
+
+    worker_id: str
+    agents: Mapping[str, Agent]
+    attempts: AttemptStore
+    ledger: UsageLedger
+    events: EventLog
+    entries: EntryWriter
+    acknowledger: Acknowledger
+    leases: LeaseKeeper
+    background: Background
+    event_retention: float
+    policy: RetryPolicy = field(default_factory=RetryPolicy)

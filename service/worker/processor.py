@@ -1,0 +1,198 @@
+"""Runs one attempt of one job: perform, decide, record."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Protocol
+from uuid import UUID
+
+from structlog.contextvars import bind_contextvars
+
+from service.domain.attempt import Claim
+from service.domain.errors import FailureKind, JobFailure, LeaseLost, Unavailable
+from service.domain.events import JobEvent
+from service.domain.job import Job
+from service.domain.outcome import Failed, Outcome, Stopped, Succeeded, Superseded
+from service.telemetry.logs import get_log
+from service.telemetry.metrics import PICKUP_SECONDS
+from service.worker.dependencies import AttemptDependencies
+from service.worker.endings import AttemptEnding
+from service.worker.event_writer import EventWriter
+from service.worker.running_attempt import RunningAttempt, StopRequested
+
+_log = get_log(__name__)
+
+_EVENT_MARGIN = 3600.0
+
+
+class Drain(Protocol):
+    """Whether this process is about to hand its jobs back."""
+
+    @property
+    def at_next_call(self) -> bool:
+        """Whether attempts should stop at their next finished call."""
+        ...
+
+
+class JobProcessor:
+    """One attempt, from its claim to its acknowledgement."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        dependencies: AttemptDependencies,
+        *,
+        claimed_at: float,
+        drain: Drain,
+        listener: Callable[[JobEvent], None],
+    ) -> None:
+        if claim.job is None:
+            raise ValueError("only a claimed job can be processed")
+        self._claim = claim
+        self._job: Job = claim.job
+        self._to = dependencies
+        self._drain = drain
+        self._work: asyncio.Task[Outcome] | None = None
+        self._interruption: Outcome | None = None
+        self._is_processing = True
+        self._writer = EventWriter(
+            self._job.id,
+            self._job.attempt,
+            dependencies.events,
+            dependencies.background,
+            ttl=_seconds_until(self._job.deadline_at) + _EVENT_MARGIN,
+            retention=dependencies.event_retention,
+            listener=listener,
+        )
+        self._lease = dependencies.leases.hold(
+            claim.fence,
+            claim.delivery,
+            since=claimed_at,
+            on_lost=self.abort,
+            on_doubt=self._on_doubt,
+        )
+
+    @property
+    def worker_id(self) -> str:
+        """The worker that runs this attempt."""
+        return self._to.worker_id
+
+    @property
+    def is_processing(self) -> bool:
+        """Whether the attempt has not been recorded yet."""
+        return self._is_processing
+
+    @property
+    def current_job_id(self) -> UUID | None:
+        """The job, while it is being processed."""
+        return self._job.id if self._is_processing else None
+
+    @property
+    def attempt(self) -> int:
+        """The attempt's number."""
+        return self._job.attempt
+
+    @property
+    def entry_id(self) -> str:
+        """The entry through which the job was delivered."""
+        return self._claim.delivery.entry_id
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the job may have crashed a worker since its last checkpoint."""
+        return self._job.crash_count > 0
+
+    @property
+    def lease_in_doubt(self) -> bool:
+        """Whether the lease may soon be another worker's."""
+        return self._lease.in_doubt
+
+    @property
+    def stop_at_next_call(self) -> bool:
+        """Whether to hand the job back instead of paying for another call."""
+        return self._drain.at_next_call
+
+    def abort(self) -> None:
+        """Stop at once: the job was cancelled or is another worker's."""
+        self._interrupt(Superseded())
+
+    def hand_back(self) -> None:
+        """Stop at once and queue the job again, free of charge."""
+        self._interrupt(Stopped())
+
+    def _interrupt(self, why: Outcome) -> None:
+        # Once the attempt's work has ended, recording must not be disturbed.
+        if self._work is not None and not self._work.done() and self._interruption is None:
+            self._interruption = why
+            self._work.cancel()
+
+    def _on_doubt(self, in_doubt: bool) -> None:
+        if in_doubt:
+            _log.warning("lease_in_doubt", job=str(self._job.id))
+            self._writer.mute()
+        else:
+            self._writer.unmute()
+
+    async def process(self) -> None:
+        """Run the attempt to its end, whatever that is."""
+        bind_contextvars(job=str(self._job.id), attempt=self._job.attempt)
+        PICKUP_SECONDS.observe(max(0.0, -_seconds_until(self._job.available_at)))
+        started = monotonic()
+        try:
+            outcome = await self._perform()
+            ending = AttemptEnding(self._claim, self._job, self._writer, self._to)
+            name = await ending.record(outcome)
+        finally:
+            self._is_processing = False
+            self._to.leases.let_go(self._claim.fence)
+        failure = outcome.code if isinstance(outcome, Failed) else None
+        seconds = round(monotonic() - started, 3)
+        _log.info("attempt_ended", ending=name, failure=failure, seconds=seconds)
+
+    async def _perform(self) -> Outcome:
+        attempt = RunningAttempt(
+            self._job,
+            self._claim.checkpoints,
+            events=self._writer,
+            ledger=self._to.ledger,
+            background=self._to.background,
+            brakes=self,
+        )
+        self._work = self._to.background.spawn("attempt", self._run_agent(attempt))
+        left = _seconds_until(self._job.deadline_at)
+        await asyncio.wait({self._work}, timeout=max(0.0, left))
+        if not self._work.done():
+            message = "the job did not end before its deadline"
+            self._interrupt(Failed("DEADLINE_EXCEEDED", message, retryable=False))
+            await asyncio.wait({self._work})
+        await attempt.bookings_done()
+        if self._work.cancelled():
+            return self._interruption or Stopped()
+        return self._work.result()
+
+    async def _run_agent(self, attempt: RunningAttempt) -> Outcome:
+        agent = self._to.agents.get(self._job.agent)
+        if agent is None:
+            message = f"this worker has no agent {self._job.agent!r}"
+            return Failed("PROCESSING_ERROR", message, retryable=True)
+        try:
+            return Succeeded(await agent.run(attempt))
+        except StopRequested:
+            return Stopped()
+        except LeaseLost:
+            return Superseded()
+        except JobFailure as failure:
+            retryable = failure.kind is not FailureKind.PERMANENT
+            return Failed(failure.code, failure.message, retryable, failure.retry_after)
+        except Unavailable as error:
+            return Failed("PROCESSING_ERROR", str(error), retryable=True)
+        except Exception as error:  # noqa: BLE001 - an agent's bug must end as a failed job
+            _log.exception("agent_crashed")
+            # The text of an unknown error may hold anything, so users see only its type.
+            message = f"an unexpected {type(error).__name__} occurred"
+            return Failed("PROCESSING_ERROR", message, retryable=False)
+
+
+def _seconds_until(moment: datetime) -> float:
+    return (moment - datetime.now(UTC)).total_seconds()
