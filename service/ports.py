@@ -10,6 +10,7 @@ from uuid import UUID
 
 from service.domain.attempt import Checkpoint, Claim, Delivery, Fence
 from service.domain.events import EventId, EventType, JobEvent
+from service.domain.frames import Frame
 from service.domain.job import Job, JobStatus, JsonObject, NewJob, Owner
 from service.domain.transitions import Transition
 from service.domain.usage import Usage, UsageMeter
@@ -282,6 +283,10 @@ class JobStream(Protocol):
         """Make this consumer's entries free to be reclaimed at once."""
         ...
 
+    async def leave(self) -> None:
+        """Remove this consumer from the group, unless entries are still pending for it."""
+        ...
+
 
 class EntryWriter(Protocol):
     """Puts jobs into the streams; an entry is only a doorbell."""
@@ -332,7 +337,7 @@ class EventLog(Protocol):
         """
         ...
 
-    async def read_after(self, job_id: UUID, cursor: EventId, limit: int) -> list[JobEvent]:
+    async def read_after(self, job_id: UUID, cursor: EventId, limit: int) -> list[Frame]:
         """Return the events after the cursor, in order; empty when the stream is gone."""
         ...
 
@@ -349,15 +354,18 @@ class EventFeed(Protocol):
     """Published event frames, through one subscription connection per process."""
 
     async def subscribe(self, job_id: UUID) -> None:
-        """Start receiving a job's frames; returns once Redis has confirmed it."""
+        """Start receiving a job's frames; returns once Redis has confirmed it.
+
+        Raises `Unavailable` while disconnected; the next reconnection subscribes to it as well.
+        """
         ...
 
     async def unsubscribe(self, job_id: UUID) -> None:
         """Stop receiving a job's frames."""
         ...
 
-    def frames(self) -> AsyncIterator[tuple[UUID, bytes] | None]:
-        """Yield (job, frame) as they come, and None after every reconnection."""
+    def frames(self) -> AsyncIterator[tuple[UUID, Frame] | None]:
+        """Yield (job, frame) as they come, and None after every (re)connection."""
         ...
 
 

@@ -13,6 +13,7 @@ GROUP: Final = "workers"
 CANCELLATIONS: Final = "usa:cancellations"
 
 _LIVE = "usa:live:{"
+LIVE_ALWAYS: Final = "usa:live"
 
 
 def job_stream(attempt: int) -> str:
@@ -31,6 +32,9 @@ def live(job_id: UUID) -> str:
     return f"{_LIVE}{job_id}}}"
 
 
-def job_of_live(channel: str) -> UUID:
-    """Return the job whose frames a channel carries."""
-    return UUID(channel.removeprefix(_LIVE).removesuffix("}"))
+def job_of_live(channel: str) -> UUID | None:
+    """Return the job whose frames a channel carries; None for any other channel."""
+    try:
+        return UUID(channel.removeprefix(_LIVE).removesuffix("}"))
+    except ValueError:
+        return None

@@ -83,3 +83,18 @@ def release_if_owner(
 def remove_consumer_if_idle(*, stream: str, group: str, consumer: str) -> int:
     """Remove a consumer that has no pending entry; returns 1 if removed."""
     raise NotImplementedError
+
+
+@Script
+def append_events(
+    *,
+    stream: str,
+    channel: str,
+    ttl_ms: int,
+    attempt: int,
+    first_seq: int,
+    last_is_final: int,
+    types_and_data: Sequence[str | bytes],
+) -> list[bytes]:
+    """Append and publish what is not there yet; returns the verdict and the stream's last id."""
+    raise NotImplementedError

@@ -1,0 +1,116 @@
+"""Published frames of the jobs that somebody watches, over one subscription connection."""
+
+import random
+from asyncio import Future, get_running_loop, sleep, timeout
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+from redis.asyncio.client import PubSub
+
+from service.domain.errors import Unavailable
+from service.domain.frames import Frame, parse_frame
+from service.streams import keys
+from service.streams.connection import Client, redis_errors
+from service.telemetry.logs import get_log
+
+_log = get_log(__name__)
+
+_WAIT = 1.0
+_CONFIRMED_WITHIN = 2.0
+
+
+class RedisEventFeed:
+    """Pub/sub loses messages: who uses this compares ids and reads the stream when one is missing.
+
+    `once` is a client that never repeats a command.
+    """
+
+    def __init__(self, once: Client) -> None:
+        self._once = once
+        self._watched: set[UUID] = set()
+        self._confirmations: dict[UUID, Future[None]] = {}
+        self._connection: PubSub | None = None
+
+    async def subscribe(self, job_id: UUID) -> None:
+        """Start receiving a job's frames; returns once Redis has confirmed it."""
+        self._watched.add(job_id)
+        confirmed = self._confirmations.setdefault(job_id, get_running_loop().create_future())
+        if self._connection is None:
+            raise Unavailable("Redis")
+        try:
+            with redis_errors():
+                await self._connection.subscribe(keys.live(job_id))
+                async with timeout(_CONFIRMED_WITHIN):
+                    await confirmed
+        except TimeoutError as error:
+            raise Unavailable("Redis") from error
+
+    async def unsubscribe(self, job_id: UUID) -> None:
+        """Stop receiving a job's frames."""
+        self._watched.discard(job_id)
+        self._confirmations.pop(job_id, None)
+        if self._connection is not None:
+            # A connection that fails now has nothing to unsubscribe from any more.
+            with suppress(Unavailable), redis_errors():
+                await self._connection.unsubscribe(keys.live(job_id))
+
+    async def frames(self) -> AsyncIterator[tuple[UUID, Frame] | None]:
+        """Yield (job, frame) as they come, and None after every (re)connection."""
+        while True:
+            try:
+                with redis_errors():
+                    async with self._once.pubsub() as connection:
+                        await self._resubscribe(connection)
+                        yield None
+                        while True:
+                            message = await connection.get_message(timeout=_WAIT)
+                            received = message and self._receive(message)
+                            if received:
+                                yield received
+            except Unavailable as error:
+                _log.warning("event_feed_disconnected", error=str(error.__cause__))
+                await sleep(0.2 + random.random())  # noqa: S311 - jitter, no secret
+            finally:
+                self._connection = None
+
+    async def _resubscribe(self, connection: PubSub) -> None:
+        """Subscribe to all that is watched, and return when everything is confirmed."""
+        subscribed: set[UUID] = set()
+        async with timeout(_CONFIRMED_WITHIN):
+            while True:
+                missing = self._watched - subscribed
+                # The last channel is confirmed last, and keeps the connection subscribed
+                # while nobody watches anything.
+                await connection.subscribe(*map(keys.live, missing), keys.LIVE_ALWAYS)
+                await _confirmed(connection, keys.LIVE_ALWAYS)
+                subscribed |= missing
+                if self._watched <= subscribed:
+                    break
+        self._connection = connection
+
+    def _receive(self, message: dict[str, Any]) -> tuple[UUID, Frame] | None:
+        job_id = keys.job_of_live(message["channel"].decode())
+        if job_id is None:
+            return None
+        if message["type"] == "subscribe":
+            confirmation = self._confirmations.pop(job_id, None)
+            if confirmation is not None and not confirmation.done():
+                confirmation.set_result(None)
+            return None
+        if message["type"] != "message":
+            return None
+        frame = parse_frame(message["data"])
+        if frame is None:
+            _log.warning("unreadable_frame_dropped", job=str(job_id))
+            return None
+        return job_id, frame
+
+
+async def _confirmed(connection: PubSub, channel: str) -> None:
+    """Read until a subscription is confirmed; what is published meanwhile is in the streams."""
+    while True:
+        message = await connection.get_message(timeout=_WAIT)
+        if message and message["type"] == "subscribe" and message["channel"] == channel.encode():
+            return

@@ -1,0 +1,1 @@
+"""Streams on a real Valkey or Redis."""

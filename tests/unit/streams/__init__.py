@@ -1,0 +1,1 @@
+"""Streams in an in-process Redis."""
