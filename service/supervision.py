@@ -30,11 +30,11 @@ async def retry_while_unavailable(
         try:
             return await act()
         except Unavailable as error:
-            if pause == _FIRST_PAUSE:
-                _log.warning("retrying_while_unavailable", what=what, error=str(error))
-            RETRIES.labels(what=what).inc()
             if monotonic() - started + pause > patience:
                 raise
+            if pause == _FIRST_PAUSE:
+                _log.warning("retrying_while_unavailable", what=what, error=_with_cause(error))
+            RETRIES.labels(what=what).inc()
         await asyncio.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311 - jitter, no secret
         pause = min(_LONGEST_PAUSE, pause * 2)
 
@@ -55,10 +55,11 @@ class Background:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if task.cancelled() or task.exception() is None:
+        crash = _crash(task)
+        if crash is None:
             return
         LOOP_FAILURES.labels(loop=task.get_name().split(":")[0]).inc()
-        _log.error("background_task_crashed", task=task.get_name(), exc_info=task.exception())
+        _log.error("background_task_crashed", task=task.get_name(), exc_info=crash)
         if self._on_crash is not None:
             self._on_crash()
 
@@ -66,21 +67,36 @@ class Background:
         return len(self._tasks)
 
     async def drain(self, within: float) -> bool:
-        """Wait for every task to end by itself; returns whether all did in time."""
-        if not self._tasks:
-            return True
-        _, left = await asyncio.wait(set(self._tasks), timeout=within)
-        return not left
+        """Wait for every task to end by itself, those started meanwhile too.
+
+        Returns whether all did within so many seconds.
+        """
+        deadline = monotonic() + within
+        while self._tasks and (left := deadline - monotonic()) > 0:
+            await asyncio.wait(set(self._tasks), timeout=left)
+        return not self._tasks
 
     async def cancel(self, within: float = 5.0) -> None:
-        """Cancel what is left and wait a bounded time for it to end."""
-        tasks = set(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            _, left = await asyncio.wait(tasks, timeout=within)
-            for task in left:
-                _log.error("background_task_did_not_end", task=task.get_name())
+        """Cancel every task, those started meanwhile too, and wait a bounded time for their end."""
+        deadline = monotonic() + within
+        cancelled: set[asyncio.Task[Any]] = set()
+        while self._tasks:
+            for task in self._tasks - cancelled:
+                task.cancel()
+            cancelled |= self._tasks
+            left = deadline - monotonic()
+            if left <= 0:
+                break
+            await asyncio.wait(self._tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        for task in self._tasks:
+            _log.error("background_task_did_not_end", task=task.get_name())
+
+
+def _crash(task: asyncio.Task[Any]) -> BaseException | None:
+    if not task.cancelled():
+        return task.exception()
+    # A cancellation that nobody asked for came out of what the task awaited.
+    return None if task.cancelling() else asyncio.CancelledError("cancelled by what it awaited")
 
 
 class Wakeup:
@@ -93,20 +109,22 @@ class Wakeup:
         """Wake the loop up now, or make its next wait return at once."""
         self._event.set()
 
-    async def wait(self, timeout: float) -> None:
-        """Return when woken or after `timeout` seconds, whichever comes first."""
+    async def wait(self, timeout: float) -> bool:
+        """Return when woken or after `timeout` seconds; whether it was woken."""
         try:
             async with asyncio.timeout(timeout):
                 await self._event.wait()
         except TimeoutError:
-            return
+            return False
         self._event.clear()
+        return True
 
 
 class Periodic:
     """Calls `run_once` at once and then every `interval` seconds, and sooner when woken.
 
-    A failing round is logged and counted, and the next one waits longer, up to `max_backoff`.
+    A failing round is logged and counted, and the next one waits longer, up to `max_backoff`;
+    waking a failing loop shortens the wait, but never makes it spin.
     """
 
     def __init__(
@@ -129,6 +147,8 @@ class Periodic:
         """Repeat until stopped; the round under way always ends."""
         while not self._stopping:
             await self._round()
+            if self._failures:
+                await asyncio.sleep(_FIRST_PAUSE)
             await self.wake.wait(self._pause())
 
     def stop(self) -> None:
@@ -147,9 +167,21 @@ class Periodic:
     async def _round(self) -> None:
         try:
             await self._run_once()
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            self._failed(error)
         except Exception as error:  # noqa: BLE001 - a loop survives every error; see LOOP_FAILURES
-            self._failures = min(self._failures + 1, 10)
-            LOOP_FAILURES.labels(loop=self.name).inc()
-            _log.warning("loop_round_failed", loop=self.name, error=repr(error))
+            self._failed(error)
         else:
             self._failures = 0
+
+    def _failed(self, error: BaseException) -> None:
+        self._failures = min(self._failures + 1, 10)
+        LOOP_FAILURES.labels(loop=self.name).inc()
+        _log.warning("loop_round_failed", loop=self.name, error=_with_cause(error))
+
+
+def _with_cause(error: BaseException) -> str:
+    return repr(error) if error.__cause__ is None else f"{error!r}: {error.__cause__}"

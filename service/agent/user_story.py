@@ -29,12 +29,13 @@ _GROWTH = 300
 class UserStoryAgent:
     """Drafts, verifies and if need be redoes each iteration; every call is paid once.
 
-    `only_model` names the one model of an adapter that has no choice of models.
+    Without a `model` it can plan and show jobs, not run them. `only_model` names the one model
+    of an adapter that has no choice of models.
     """
 
     def __init__(
         self,
-        model: Model,
+        model: Model | None,
         prompts: Prompts,
         *,
         only_model: str | None = None,
@@ -65,6 +66,8 @@ class UserStoryAgent:
 
     async def run(self, attempt: Attempt) -> JsonObject:
         """Go on where earlier attempts ended, and return the result; raises `JobFailure`."""
+        if self._model is None:
+            raise RuntimeError("this process has no model")
         run = self._open(attempt.job)
         failure = run.replay(attempt.checkpoints)
         attempt.emit(EventType.START, _start(attempt.job, run))
@@ -73,7 +76,7 @@ class UserStoryAgent:
         while (current := run.current) is not None:
             _announce(attempt, run, current)
             while run.current is current:
-                await self._take_step(attempt, run, current)
+                await self._take_step(attempt, run, current, self._model)
         return run.result()
 
     def snapshot(self, job: Job, checkpoints: Mapping[str, Checkpoint]) -> JsonObject:
@@ -92,13 +95,15 @@ class UserStoryAgent:
             "story": run.story.as_json(),
         }
 
-    async def _take_step(self, attempt: Attempt, run: StoryRun, current: IterationRun) -> None:
+    async def _take_step(
+        self, attempt: Attempt, run: StoryRun, current: IterationRun, model: Model
+    ) -> None:
         step = current.due
         if step is None:
             raise ValueError("the iteration is finished")
         live = _LiveStep(attempt, current, step)
         live.announce()
-        reply = await attempt.pay_once(run.step_name, self._model, current.request(), live.on_text)
+        reply = await attempt.pay_once(run.step_name, model, current.request(), live.on_text)
         finished = run.receive(reply)
         if finished is not None:
             attempt.emit(EventType.ITERATION_COMPLETE, completion(finished))

@@ -1,4 +1,4 @@
-"""What attempts need, built once by bootstrap."""
+"""What a worker and its attempts need, built once by bootstrap."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,3 +25,14 @@ class AttemptDependencies:
     background: Background
     event_retention: float
     policy: RetryPolicy = field(default_factory=RetryPolicy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerTerms:
+    """How a worker takes jobs and how it ends; times in seconds."""
+
+    concurrency: int
+    lease: float
+    max_crashes: int
+    reclaim_every: float
+    shutdown_grace: float

@@ -145,6 +145,7 @@ class JobProcessor:
             name = await ending.record(outcome)
         finally:
             self._is_processing = False
+            self._writer.close()
             self._to.leases.let_go(self._claim.fence)
         failure = outcome.code if isinstance(outcome, Failed) else None
         seconds = round(monotonic() - started, 3)

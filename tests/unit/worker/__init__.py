@@ -1,0 +1,1 @@
+"""Workers without servers."""
