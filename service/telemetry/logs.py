@@ -1,24 +1,51 @@
 """Structured logs through the standard library, JSON for machines or columns for people."""
 
+import json
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import orjson
 import structlog
 
-_SECRET_KEYS = frozenset({"authorization", "api_key", "x_api_key", "password", "story", "dsn"})
+_SECRET_KEYS = frozenset(
+    {
+        "anthropic_api_key",
+        "api_key",
+        "authorization",
+        "cookie",
+        "database_url",
+        "dsn",
+        "password",
+        "redis_url",
+        "secret",
+        "story",
+        "x_api_key",
+    }
+)
 
 
 def _redact(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for key in _SECRET_KEYS & event.keys():
-        event[key] = "[redacted]"
+    for key, value in event.items():
+        event[key] = _redacted(key, value)
     return event
 
 
+def _redacted(key: object, value: Any) -> Any:
+    if str(key).lower().replace("-", "_") in _SECRET_KEYS:
+        return "[redacted]"
+    if isinstance(value, Mapping):
+        return {inner: _redacted(inner, each) for inner, each in value.items()}
+    return value
+
+
 def _to_json(event: Any, **_: Any) -> str:
-    return orjson.dumps(event, default=str).decode()
+    try:
+        return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # a huge number or half a character must not cost the record
+        text = json.dumps(event, default=str, skipkeys=True, ensure_ascii=False)
+        return text.encode(errors="replace").decode()
 
 
 def configure_logs(level: str = "INFO", *, as_json: bool = True) -> None:

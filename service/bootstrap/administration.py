@@ -1,0 +1,71 @@
+"""What a person does to the database from the command line."""
+
+import secrets
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+
+from service.bootstrap.connections import database_url
+from service.domain.api_keys import RANDOM_BYTES, Scope, format_key
+from service.domain.job import Owner
+from service.ports import ApiKey
+from service.postgres import schema
+from service.postgres.api_keys import PostgresApiKeyStore
+from service.postgres.pool import Database
+from service.settings import Settings
+
+
+@asynccontextmanager
+async def _database(settings: Settings) -> AsyncIterator[Database]:
+    database = Database(database_url(settings), name="usa-cli", size=2)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def migrate(settings: Settings) -> list[str]:
+    """Apply what is missing and return the names; raises `SchemaMismatch`, `Unavailable`."""
+    async with _database(settings) as database:
+        return await schema.migrate(database)
+
+
+async def pending_migrations(settings: Settings) -> list[str]:
+    """Name what is missing; raises `SchemaMismatch`, `Unavailable`."""
+    async with _database(settings) as database:
+        return await schema.pending_migrations(database)
+
+
+async def create_api_key(
+    settings: Settings,
+    owner: Owner,
+    *,
+    name: str,
+    scopes: Collection[Scope],
+    tier: str,
+    valid_for: float | None,
+) -> tuple[str, ApiKey]:
+    """Make a key and return its text, which is never to be had again, with what is stored."""
+    key = format_key(secrets.token_bytes(RANDOM_BYTES))
+    async with _database(settings) as database:
+        stored = await PostgresApiKeyStore(database).insert(
+            key.prefix,
+            key.key_hash,
+            owner,
+            name=name,
+            scopes=[scope.value for scope in scopes],
+            tier=tier,
+            valid_for=valid_for,
+        )
+    return key.text, stored
+
+
+async def list_api_keys(settings: Settings) -> list[ApiKey]:
+    """List every key, newest first."""
+    async with _database(settings) as database:
+        return await PostgresApiKeyStore(database).list_all()
+
+
+async def revoke_api_key(settings: Settings, prefix: str) -> bool:
+    """Revoke a key; returns whether there is such a key."""
+    async with _database(settings) as database:
+        return await PostgresApiKeyStore(database).revoke(prefix)

@@ -1,0 +1,52 @@
+"""The agents of a process and the model that they call."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime
+
+from service.agent.anthropic_model import AnthropicModel
+from service.agent.noop import NoopAgent
+from service.agent.offline_model import OFFLINE, OfflineModel
+from service.agent.prompts import load_prompts
+from service.agent.registry import register
+from service.agent.sleep import SleepAgent
+from service.agent.user_story import UserStoryAgent
+from service.ports import Agent, Model
+from service.settings import Settings
+
+
+def planning_agents(settings: Settings) -> Mapping[str, Agent]:
+    """Return agents that can plan and show jobs: all that the API needs, without a key."""
+    return _agents(settings, None)
+
+
+@asynccontextmanager
+async def running_agents(settings: Settings) -> AsyncIterator[Mapping[str, Agent]]:
+    """Provide agents that can run jobs; raises `MissingApiKey` where Claude has none."""
+    if settings.model == OFFLINE:
+        yield _agents(settings, OfflineModel(settings.offline_pace))
+        return
+    key = settings.anthropic_api_key
+    model = AnthropicModel(
+        key.get_secret_value() if key else None,
+        today=_today,
+        base_url=settings.anthropic_base_url,
+    )
+    try:
+        yield _agents(settings, model)
+    finally:
+        await model.close()
+
+
+def _agents(settings: Settings, model: Model | None) -> Mapping[str, Agent]:
+    only_model = OFFLINE if settings.model == OFFLINE else None
+    agents: list[Agent] = [
+        UserStoryAgent(model, load_prompts(), only_model=only_model, today=_today)
+    ]
+    if settings.test_agents:
+        agents += [NoopAgent(), SleepAgent()]
+    return register(agents)
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()

@@ -1,0 +1,163 @@
+"""Whole processes: the API, a worker, or both in one."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from service import __version__
+from service.bootstrap.api import serving_api
+from service.bootstrap.connections import Connections, open_connections
+from service.bootstrap.listening import listening
+from service.bootstrap.maintenance import build_maintenance_loops
+from service.bootstrap.worker import running_pool
+from service.postgres.schema import SchemaMismatch, pending_migrations
+from service.settings import Settings
+from service.supervision import Background, Wakeup, retry_while_unavailable
+from service.telemetry.metrics import BUILD
+from service.telemetry.monitoring import create_monitoring_app
+from service.worker.pool import WorkerPool
+
+_START_PATIENCE = 30.0
+_LAST_WRITES = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A process at work; both addresses are base URLs, and a worker has no `address`.
+
+    `crashed` is set when a task that must never end has ended: leave, with an error.
+    """
+
+    address: str | None
+    metrics_address: str | None
+    crashed: asyncio.Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Process:
+    """What is under every process; `vital` runs the loops without which it is no use."""
+
+    settings: Settings
+    connections: Connections
+    background: Background
+    vital: Background
+    wake_relay: Wakeup
+    crashed: asyncio.Event
+
+
+@asynccontextmanager
+async def _process(settings: Settings, name: str) -> AsyncIterator[_Process]:
+    """Connect, check the schema and run maintenance inside this block.
+
+    Raises `Unavailable`, `MissingAddress` and `SchemaMismatch`.
+    """
+    BUILD.info({"version": __version__, "process": name})
+    crashed = asyncio.Event()
+    background, vital = Background(), Background(on_crash=crashed.set)
+    async with open_connections(settings, f"usa-{name}", background) as connections:
+        await retry_while_unavailable(
+            "schema", lambda: _check_schema(connections), patience=_START_PATIENCE
+        )
+        loops = build_maintenance_loops(settings, connections)
+        for loop in loops:
+            vital.spawn(loop.name, loop.run())
+        try:
+            yield _Process(
+                settings=settings,
+                connections=connections,
+                background=background,
+                vital=vital,
+                wake_relay=loops[0].wake,
+                crashed=crashed,
+            )
+        finally:
+            for loop in loops:
+                loop.stop()
+            await background.drain(_LAST_WRITES)
+            await vital.cancel()
+            await background.cancel()
+
+
+async def _check_schema(connections: Connections) -> None:
+    missing = await pending_migrations(connections.database)
+    if missing:
+        raise SchemaMismatch(f"migrations are missing ({', '.join(missing)}): run `usa migrate`")
+
+
+@asynccontextmanager
+async def running_api(settings: Settings) -> AsyncIterator[Running]:
+    """Run the API with its monitoring port; leaving ends streams and waits for requests.
+
+    Raises `OSError` for a busy port, `Unavailable`, `MissingAddress` and `SchemaMismatch`.
+    """
+    async with _process(settings, "api") as process, AsyncExitStack() as stack:
+        metrics = await stack.enter_async_context(_monitoring(process, is_draining=_never))
+        api = serving_api(
+            settings,
+            process.connections,
+            process.background,
+            process.vital,
+            wake_relay=process.wake_relay,
+            serve_metrics=False,
+        )
+        address = await stack.enter_async_context(api)
+        yield Running(address=address, metrics_address=metrics, crashed=process.crashed)
+
+
+@asynccontextmanager
+async def running_worker(settings: Settings) -> AsyncIterator[Running]:
+    """Run a worker with its monitoring port; leaving drains and hands back.
+
+    Raises as `running_api` does, and `MissingApiKey`.
+    """
+    async with _process(settings, "worker") as process, AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(_pool(process))
+        monitoring = _monitoring(process, is_draining=lambda: pool.is_draining)
+        metrics = await stack.enter_async_context(monitoring)
+        yield Running(address=None, metrics_address=metrics, crashed=process.crashed)
+
+
+@asynccontextmanager
+async def running_all_in_one(settings: Settings) -> AsyncIterator[Running]:
+    """Run API and worker in one process, with /metrics on the API's port.
+
+    Raises as the two others do.
+    """
+    async with _process(settings, "all-in-one") as process, AsyncExitStack() as stack:
+        api = serving_api(
+            settings,
+            process.connections,
+            process.background,
+            process.vital,
+            wake_relay=process.wake_relay,
+            serve_metrics=True,
+        )
+        address = await stack.enter_async_context(api)
+        await stack.enter_async_context(_pool(process))
+        yield Running(address=address, metrics_address=address, crashed=process.crashed)
+
+
+def _pool(process: _Process) -> AbstractAsyncContextManager[WorkerPool]:
+    return running_pool(
+        process.settings,
+        process.connections,
+        process.background,
+        process.vital,
+        wake_relay=process.wake_relay,
+    )
+
+
+def _monitoring(
+    process: _Process, *, is_draining: Callable[[], bool]
+) -> AbstractAsyncContextManager[str]:
+    app = create_monitoring_app(
+        {"postgres": process.connections.probe_postgres},
+        {"redis": process.connections.probe_redis},
+        is_draining,
+    )
+    return listening(app, process.settings.host, process.settings.metrics_port)
+
+
+def _never() -> bool:
+    return False

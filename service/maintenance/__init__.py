@@ -1,0 +1,1 @@
+"""Loops that repair what crashes and outages leave behind; each has a `run_once`."""
