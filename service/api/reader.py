@@ -1,0 +1,173 @@
+"""One client's place in one job's events, and what it gets next."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from service.domain.errors import Unavailable
+from service.domain.events import EventId, Tail, final_event
+from service.domain.frames import Frame, render
+from service.domain.job import Job, JobStatus
+from service.ports import EventLog, Recorded
+from service.supervision import Wakeup
+from service.telemetry.metrics import SSE_RESYNCS
+
+_PAGE = 200
+_LONGEST_QUEUE = 500
+_PAUSE_AFTER_FAILURE = 1.0
+
+
+class Reader:
+    """Pushed frames are taken while they follow one another; else the stream is read.
+
+    Yields strictly increasing ids. History that neither has is replaced by a snapshot. Attempts
+    below the row's do not count, nor does anything beyond the final event of an ended job.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        cursor: EventId,
+        events: EventLog,
+        *,
+        read_job: Callable[[], Awaitable[Job | None]],
+        resync: Callable[[Job], Awaitable[Frame]],
+    ) -> None:
+        self.has_ended = False
+        self._job_id = job.id
+        self._events = events
+        self._read_job = read_job
+        self._resync = resync
+        self._tail = Tail(cursor)
+        self._lowest_attempt = 0
+        self._final: EventId | None = None
+        self._pushed: deque[Frame] = deque()
+        self._is_behind = True
+        self._wake = Wakeup()
+        self._place(job.status, job.attempt, job.final_event_id)
+
+    def push(self, frame: Frame) -> None:
+        """Offer a frame that was just published."""
+        if frame.id is None or self._is_behind:
+            return
+        last = self._pushed[-1].id if self._pushed else None
+        tail = Tail(last or self._tail.cursor)
+        if tail.is_old(frame.id):
+            return
+        # At a change of attempt the old one's last events may be missing without a gap.
+        follows = frame.id.attempt == tail.cursor.attempt and tail.accepts(frame.id)
+        if follows and len(self._pushed) < _LONGEST_QUEUE:
+            self._pushed.append(frame)
+            self._wake()
+        else:
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Read the stream next, because something may have been missed."""
+        self._is_behind = True
+        self._pushed.clear()
+        self._wake()
+
+    def learn(self, row: Recorded | None, last: EventId | None) -> None:
+        """Take in where the job really stands, and how far its stream goes."""
+        if row is None or row.status is None:
+            self.end()
+            return
+        self._place(row.status, row.attempt, row.final_event_id)
+        if self._final is not None or (last is not None and last > self._tail.cursor):
+            self.catch_up()
+
+    def end(self) -> None:
+        """Yield nothing any more."""
+        self.has_ended = True
+        self._wake()
+
+    def _place(self, status: JobStatus, attempt: int, final_event_id: str | None) -> None:
+        self._final = EventId.parse(final_event_id or "")
+        self._lowest_attempt = 0 if status.is_terminal else attempt
+        if self._tail.cursor.attempt > attempt:  # we never sent such an id
+            self._tail = Tail()
+
+    async def next_batch(self, within: float) -> list[Frame]:
+        """Return the next frames, or none after `within` seconds or at the end."""
+        while not self.has_ended:
+            batch = await self._read_stream() if self._is_behind else self._take_pushed()
+            if batch is None:
+                return []
+            if batch or self.has_ended:
+                return batch
+            if not self._is_behind and not await self._wake.wait(within):
+                return []
+        return []
+
+    def _take_pushed(self) -> list[Frame]:
+        frames = list(self._pushed)
+        self._pushed.clear()
+        batch: list[Frame] = []
+        for frame in frames:
+            if frame.id is not None and not self._is_before(frame.id):
+                self._deliver(frame, frame.id, batch)
+        return batch
+
+    async def _read_stream(self) -> list[Frame] | None:
+        self._is_behind = False
+        try:
+            return await self._replay()
+        except Unavailable:
+            self._is_behind = True
+            await asyncio.sleep(_PAUSE_AFTER_FAILURE)
+            return None
+
+    async def _replay(self) -> list[Frame]:
+        batch: list[Frame] = []
+        frames = await self._page()
+        for frame in frames:
+            if frame.id is None or self._is_before(frame.id) or self.has_ended:
+                continue
+            if not self._tail.accepts(frame.id):
+                await self._replace_history(batch)
+            self._deliver(frame, frame.id, batch)
+        if len(frames) == _PAGE:
+            self._is_behind = True
+        elif self._final is not None and not self.has_ended:
+            await self._finish_from_row(batch)
+        return batch
+
+    async def _page(self) -> list[Frame]:
+        try:
+            return await self._events.read_after(self._job_id, self._tail.cursor, _PAGE)
+        except Unavailable:
+            if self._final is None:
+                raise
+            return []  # the job has ended, so Postgres has all there is to tell
+
+    def _is_before(self, event_id: EventId) -> bool:
+        return event_id.attempt < self._lowest_attempt or self._tail.is_old(event_id)
+
+    def _deliver(self, frame: Frame, event_id: EventId, batch: list[Frame]) -> None:
+        if self.has_ended or (self._final is not None and event_id > self._final):
+            return
+        self._tail.advance(event_id)
+        is_end = frame.is_terminal and event_id == (self._final or event_id)
+        if is_end or not frame.is_terminal:  # an earlier generation's end is not this one's
+            batch.append(frame)
+        self.has_ended = is_end
+
+    async def _replace_history(self, batch: list[Frame]) -> Job | None:
+        job = await self._read_job()
+        if job is None:
+            self.end()
+            return None
+        batch.append(await self._resync(job))
+        SSE_RESYNCS.inc()
+        return job
+
+    async def _finish_from_row(self, batch: list[Frame]) -> None:
+        """Tell the end of a job whose stream does not: it expired, was lost, or lags behind."""
+        job = await self._replace_history(batch)
+        if job is None:
+            return
+        self._place(job.status, job.attempt, job.final_event_id)
+        event = final_event(job)
+        if event is not None:  # else it was redriven a moment ago
+            self._deliver(render(event), event.id, batch)
