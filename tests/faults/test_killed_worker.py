@@ -1,8 +1,12 @@
 """kill -9 of a worker in the middle of many jobs."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from uuid import UUID
 
+import pytest
+
+from service.agent.model_stub import ModelStub
 from service.domain.events import EventId
 from tests.fixtures.processes import Cluster
 from tests.fixtures.waiting import eventually
@@ -24,10 +28,49 @@ async def submit(cluster: Cluster, count: int) -> list[UUID]:
     return [UUID(answer["job"]["id"]) for answer in answers]
 
 
+@pytest.fixture
+async def slow_stub() -> AsyncIterator[ModelStub]:
+    """A stand-in for Claude that writes slowly enough to be interrupted."""
+    stub = ModelStub(pause=0.03)
+    await stub.start()
+    yield stub
+    await stub.stop()
+
+
 async def test_all_jobs_complete_and_no_finished_call_is_paid_again(cluster: Cluster) -> None:
-    await cluster.start_api()
-    slow = {"USA_OFFLINE_PACE": "0.15", "USA_CONCURRENCY": "8"}
-    victim, _ = await cluster.start_workers(2, **slow)
+    await fifty_stories_survive(cluster, {"USA_OFFLINE_PACE": "0.15", "USA_CONCURRENCY": "8"})
+
+
+async def test_the_same_holds_for_calls_to_claude(cluster: Cluster, slow_stub: ModelStub) -> None:
+    await fifty_stories_survive(
+        cluster,
+        {
+            "USA_MODEL": "anthropic",
+            "ANTHROPIC_API_KEY": "sk-ant-of-the-test",
+            "ANTHROPIC_BASE_URL": slow_stub.address,
+            "USA_CONCURRENCY": "8",
+        },
+    )
+
+    rejected = [call.status for call in slow_stub.calls if call.status != 200]
+    finished = sum(call.completed for call in slow_stub.calls)
+    written_down = await cluster.count("SELECT count(*) FROM checkpoints")
+    assert rejected == []
+    # Only what the victim was reading when it died was paid and could not be written down.
+    assert written_down <= finished <= written_down + 8
+    (billed,) = await cluster.rows(
+        "SELECT sum(input_tokens + cache_read_tokens + cache_write_tokens) AS read,"
+        " sum(output_tokens) AS written FROM usage_records WHERE ending = 'finished'"
+    )
+    completed = [call.billed for call in slow_stub.calls if call.completed]
+    assert billed["read"] <= sum(u.input + u.cache_read + u.cache_write for u in completed)
+    assert billed["written"] <= sum(usage.output for usage in completed)
+
+
+async def fifty_stories_survive(cluster: Cluster, worker: dict[str, str]) -> None:
+    """Kill one of two workers half way through fifty jobs, with somebody watching."""
+    await cluster.start_api(USA_MODEL=worker.get("USA_MODEL", "offline"))
+    victim, _ = await cluster.start_workers(2, **worker)
     jobs = await submit(cluster, STORIES)
     watch = CurlWatch.start(cluster, jobs[-1])
 
