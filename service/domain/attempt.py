@@ -1,6 +1,7 @@
 """One start of a job: its fence, its delivery, its checkpoints, the verdict of its claim."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -81,12 +82,16 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The verdict on one delivery, with the job as it is after it."""
+    """The verdict on one delivery, with the job as it is after it.
+
+    `judged_at` is Postgres' time, like the job's own.
+    """
 
     delivery: Delivery
     verdict: Verdict
     job: Job | None = None
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
+    judged_at: datetime | None = None
 
     @property
     def fence(self) -> Fence:

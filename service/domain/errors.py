@@ -44,7 +44,7 @@ class JobFinished(ServiceError):
     """The job has already ended, so it can no longer be changed that way."""
 
     def __init__(self, status: str) -> None:
-        super().__init__(f"the job has already {status}")
+        super().__init__(f"the job is already {status}")
         self.status = status
 
 

@@ -1,7 +1,6 @@
 """The events of a job, their ids, and how a reader follows them without a gap."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
@@ -65,8 +64,9 @@ class JobEvent:
 def event_data(
     event_type: EventType, job_id: UUID, attempt: int, details: JsonObject
 ) -> JsonObject:
-    """Return an event's data: `type`, `jobId` and `attempt` first, always."""
-    return {"type": event_type.value, "jobId": str(job_id), "attempt": attempt, **details}
+    """Return an event's data: `type`, `jobId` and `attempt` first, whatever the details say."""
+    fixed = {"type": event_type.value, "jobId": str(job_id), "attempt": attempt}
+    return {**fixed, **details, **fixed}
 
 
 def coalesce_progress(earlier: JsonObject, later: JsonObject) -> JsonObject | None:
@@ -107,7 +107,11 @@ class Tail:
         self.cursor = cursor
 
     def accepts(self, event_id: EventId) -> bool:
-        """Whether the event is the very next one, so that nothing is missing before it."""
+        """Whether the event may come next: it follows directly, or starts a later attempt.
+
+        In a stream that is all there is to ask. Of a published event that starts an attempt it
+        says nothing about how the attempt before ended: only the stream tells.
+        """
         if event_id.attempt == self.cursor.attempt:
             return event_id.seq == self.cursor.seq + 1
         return event_id.attempt > self.cursor.attempt and event_id.seq == 1
@@ -119,14 +123,3 @@ class Tail:
     def advance(self, event_id: EventId) -> None:
         """Move on to an event that was delivered."""
         self.cursor = max(self.cursor, event_id)
-
-    def first_gap(self, events: Iterable[JobEvent]) -> int | None:
-        """Return the index of the first event that does not follow, or None if all do."""
-        probe = Tail(self.cursor)
-        for index, event in enumerate(events):
-            if probe.is_old(event.id):
-                continue
-            if not probe.accepts(event.id):
-                return index
-            probe.advance(event.id)
-        return None

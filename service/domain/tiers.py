@@ -21,7 +21,7 @@ class Tier:
 
     def check_story(self, story: str) -> None:
         """Refuse a story that is too large; raises `InvalidInput` with status 413."""
-        size = len(story.encode())
+        size = len(story.encode(errors="surrogatepass"))
         if size > self.story_bytes:
             raise self.story_refusal(f"the story has {size} bytes")
 

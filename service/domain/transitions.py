@@ -74,10 +74,11 @@ def decide(job: Job, outcome: Outcome, policy: RetryPolicy, *, jitter: float) ->
 def _after_failure(job: Job, failed: Failed, policy: RetryPolicy, jitter: float) -> Transition:
     if not failed.retryable:
         return Fail(failed.code, failed.message, retryable=failed.code in _REDRIVABLE)
-    if job.error_count + 1 >= policy.max_errors:
-        message = f"gave up after {policy.max_errors} attempts; the last error was {failed.code}: "
+    errors = job.error_count + 1
+    if errors >= policy.max_errors:
+        message = f"gave up after {errors} attempts; the last error was {failed.code}: "
         return Fail("ATTEMPTS_EXHAUSTED", message + failed.message, retryable=True)
-    delay = policy.delay(job.error_count + 1, jitter, failed.retry_after)
+    delay = policy.delay(errors, jitter, failed.retry_after)
     return Retry(delay, failed.code, failed.message)
 
 
