@@ -201,7 +201,10 @@ class AttemptStore(Protocol):
     """Guarded writes of one attempt; every one is fenced by (attempt, status)."""
 
     async def claim(self, deliveries: Sequence[Delivery], terms: ClaimTerms) -> list[Claim]:
-        """Judge deliveries, one verdict each, in their order; raises `Unavailable`."""
+        """Judge deliveries, one verdict each, in their order; raises `Unavailable`.
+
+        However many of them are one job's, it is started at most once.
+        """
         ...
 
     async def record_if_current(

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-import orjson
 from asyncpg import Record
 
 from service.domain.attempt import Checkpoint, Claim, Delivery, Fence, Verdict
@@ -16,6 +15,8 @@ from service.ports import ClaimTerms, Recorded
 from service.postgres.batches import array_statement, silent_statement
 from service.postgres.pool import Database
 from service.postgres.rows import checkpoints_from, job_from, recorded_from
+from service.postgres.storable import to_json
+from service.postgres.usage_ledger import abandon_calls
 from service.supervision import Background
 from service.telemetry.metrics import CALLS_REPEATED, JOBS_ENDED
 
@@ -43,22 +44,29 @@ class PostgresAttemptStore:
             "mark",
             silent_statement(database, "mark_entries", lambda m: (m[0].job_id, m[0].attempt, m[1])),
             background,
-            lanes=1,
         )
         self._clear: GroupCommit[UUID, None] = GroupCommit(
             "clear",
             silent_statement(database, "clear_event_pending", lambda job_id: (job_id,)),
             background,
-            lanes=1,
         )
 
     async def claim(self, deliveries: Sequence[Delivery], terms: ClaimTerms) -> list[Claim]:
-        """Judge deliveries of distinct jobs, one verdict each, in their order."""
-        ordered = sorted(deliveries, key=lambda delivery: delivery.job_id)
+        """Judge deliveries, one verdict each, in their order; a job is started at most once."""
+        first = {d.job_id: index for index, d in reversed(list(enumerate(deliveries)))}
+        claims = await self._claim_each([deliveries[index] for index in first.values()], terms)
+        return [
+            claims[d.job_id] if index == first[d.job_id] else _beside(claims[d.job_id], d)
+            for index, d in enumerate(deliveries)
+        ]
+
+    async def _claim_each(
+        self, deliveries: Sequence[Delivery], terms: ClaimTerms
+    ) -> dict[UUID, Claim]:
         rows = await self._database.fetch(
             "claim_jobs",
-            [d.job_id for d in ordered],
-            [d.entry_id for d in ordered],
+            [delivery.job_id for delivery in deliveries],
+            [delivery.entry_id for delivery in deliveries],
             terms.worker_id,
             terms.lease,
             terms.max_crashes,
@@ -68,14 +76,14 @@ class PostgresAttemptStore:
         resumed = [job_from(row) for row in rows if _is_resumed(row)]
         # Only after the claim has committed can no earlier attempt add a checkpoint unseen.
         checkpoints = await self._take_over(resumed)
-        return [_claim(d, ruled.get(d.job_id), checkpoints) for d in deliveries]
+        return {d.job_id: _claim(d, ruled.get(d.job_id), checkpoints) for d in deliveries}
 
     async def _take_over(self, jobs: Sequence[Job]) -> dict[UUID, dict[str, Checkpoint]]:
         if not jobs:
             return {}
+        fences = [Fence(job.id, job.attempt) for job in jobs]
+        CALLS_REPEATED.inc(await abandon_calls(self._database, fences))
         ids = [job.id for job in jobs]
-        row = await self._database.fetch_one("abandon_calls", ids, [job.attempt for job in jobs])
-        CALLS_REPEATED.inc(row["abandoned"] if row else 0)
         return checkpoints_from(await self._database.fetch("read_checkpoints", ids))
 
     async def record_if_current(
@@ -138,7 +146,26 @@ def _claim(
         return Claim(delivery, Verdict.MISSING)
     verdict = _RULINGS.get(row["ruling"]) or Verdict(row["ruling"])
     job = job_from(row) if row["id"] is not None else None
-    return Claim(delivery, verdict, job, checkpoints.get(delivery.job_id, {}))
+    known = checkpoints.get(delivery.job_id, {})
+    return Claim(delivery, verdict, job, known, row["judged_at"])
+
+
+def _beside(first: Claim, delivery: Delivery) -> Claim:
+    return Claim(delivery, _verdict_beside(first, delivery.entry_id))
+
+
+def _verdict_beside(first: Claim, entry_id: str) -> Verdict:
+    """Judge a further delivery of a job by what became of its first."""
+    match first.verdict:
+        case Verdict.CLAIMED | Verdict.LEASED if entry_id != first.delivery.entry_id:
+            return Verdict.LEASED_THROUGH_ANOTHER_ENTRY
+        case Verdict.CLAIMED | Verdict.LEASED_THROUGH_ANOTHER_ENTRY:
+            # Perhaps the very entry that the lease came through, so it must not be acknowledged.
+            return Verdict.LEASED
+        case Verdict.FAILED:
+            return Verdict.TERMINAL
+        case verdict:
+            return verdict
 
 
 def _ending_row(ending: _Ending) -> Sequence[Any]:
@@ -146,9 +173,9 @@ def _ending_row(ending: _Ending) -> Sequence[Any]:
     final = str(final_event_id) if final_event_id else None
     match transition:
         case Complete(result):
-            written: tuple[Any, ...] = ("completed", _json(result), None, final, 0.0, 0, 0)
+            written: tuple[Any, ...] = ("completed", to_json(result), None, final, 0.0, 0, 0)
         case Fail() as fail:
-            written = ("failed", None, _json(fail.as_json()), final, 0.0, 1, 0)
+            written = ("failed", None, to_json(fail.as_json()), final, 0.0, 1, 0)
         case Retry(delay):
             written = ("queued", None, None, None, delay, 1, 0)
         case HandBack():
@@ -156,10 +183,6 @@ def _ending_row(ending: _Ending) -> Sequence[Any]:
         case _:
             raise TypeError(f"{transition} writes nothing")
     return (fence.job_id, fence.attempt, *written)
-
-
-def _json(value: Any) -> str:
-    return orjson.dumps(value).decode()
 
 
 def _read_ending(row: Record) -> tuple[Recorded, bool]:

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from asyncpg import Record
 
+from service.group_commit import CommitMany
 from service.postgres.pool import BAD_ITEMS, Database
 
 Item = TypeVar("Item")
@@ -16,37 +17,42 @@ Read = Callable[[Record], Answer]
 
 def array_statement(
     database: Database, name: str, row: "Row[Item]", read: "Read[Answer]"
-) -> Callable[[Sequence[Item]], Awaitable[list[Answer | BaseException]]]:
+) -> "CommitMany[Item, Answer]":
     """Return a `commit_many` for a statement that takes one array per column.
 
-    The statement must answer one row per item, in order. Data errors rerun items one by one.
+    The statement must answer one row per item, in order.
     """
 
-    async def commit_many(items: Sequence[Item]) -> list[Answer | BaseException]:
-        rows = [row(item) for item in items]
-        try:
-            return [read(record) for record in await database.fetch_batch(name, rows)]
-        except BAD_ITEMS as error:
-            if len(rows) == 1:
-                return [error]
-        return [await alone(one) for one in rows]
+    async def together(items: Sequence[Item]) -> list[Answer]:
+        records = await database.fetch_batch(name, [row(item) for item in items])
+        return [read(record) for record in records]
 
-    async def alone(one: Sequence[Any]) -> Answer | BaseException:
-        try:
-            return read((await database.fetch_batch(name, [one]))[0])
-        except BAD_ITEMS as error:
-            return error
-
-    return commit_many
+    return _isolating(together)
 
 
-def silent_statement(
-    database: Database, name: str, row: "Row[Item]"
-) -> Callable[[Sequence[Item]], Awaitable[list[BaseException | None]]]:
+def silent_statement(database: Database, name: str, row: "Row[Item]") -> "CommitMany[Item, None]":
     """Return a `commit_many` for a statement whose rows nobody reads."""
 
-    async def commit_many(items: Sequence[Item]) -> list[BaseException | None]:
+    async def together(items: Sequence[Item]) -> list[None]:
         await database.fetch_batch(name, [row(item) for item in items])
         return [None] * len(items)
+
+    return _isolating(together)
+
+
+def _isolating(
+    together: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+) -> "CommitMany[Item, Answer]":
+    """Halve what a data error refuses until each bad item is alone with its error."""
+
+    async def commit_many(items: Sequence[Item]) -> Sequence[Answer | BaseException]:
+        try:
+            return await together(items)
+        except BAD_ITEMS as error:
+            if len(items) == 1:
+                return [error]
+        middle = len(items) // 2
+        first, second = await commit_many(items[:middle]), await commit_many(items[middle:])
+        return [*first, *second]
 
     return commit_many

@@ -5,7 +5,6 @@ from datetime import datetime
 from uuid import UUID
 
 from asyncpg import Record
-from asyncpg.pool import PoolConnectionProxy
 
 from service.domain.attempt import Checkpoint, Fence
 from service.domain.errors import IdempotencyConflict, JobFinished, NotFound, Unavailable
@@ -14,7 +13,6 @@ from service.ports import Accepted, Page, Recorded, Totals
 from service.postgres.attempt_store import PostgresAttemptStore
 from service.postgres.pool import Database
 from service.postgres.rows import checkpoints_from, job_from
-from service.postgres.statements import statement
 from service.postgres.usage_ledger import PostgresUsageLedger
 from service.telemetry.metrics import JOBS_ENDED
 
@@ -39,41 +37,20 @@ class PostgresJobStore:
 
     async def accept(self, job: NewJob) -> Accepted:
         """Commit a job, or return the one its idempotency key is bound to."""
-        if job.idempotency_key is not None:
-            earlier = await self._accepted_before(job)
-            if earlier is not None:
-                return earlier
         row = await self._insert(job)
         if row is None:
-            earlier = await self._accepted_before(job)
-            if earlier is None:  # the other request bound the key and its job vanished since
-                raise Unavailable("The idempotency key")
-            return earlier
-        accepted = job_from(row)
-        position = await self._position(accepted)
+            return await self._accepted_before(job)
+        ahead = row["ahead"]
         return Accepted(
-            job=accepted, is_new=True, ring_now=row["ring_now"], queue_position=position
+            job=job_from(row),
+            is_new=True,
+            ring_now=row["ring_now"],
+            queue_position=ahead if ahead <= _MOST_COUNTED else None,
         )
 
     async def _insert(self, job: NewJob) -> Record | None:
-        async with self._database.connection() as connection:
-            transaction = connection.transaction()
-            await transaction.start()
-            try:
-                row = await self._insert_on(connection, job)
-                bound = await _bind_key(connection, job)
-            except BaseException:
-                await transaction.rollback()
-                raise
-            if not bound:
-                await transaction.rollback()
-                return None
-            await transaction.commit()
-        return row
-
-    async def _insert_on(self, connection: PoolConnectionProxy[Record], job: NewJob) -> Record:
-        row = await connection.fetchrow(
-            statement("insert_job"),
+        return await self._database.fetch_one(
+            "insert_job",
             job.id,
             job.owner.tenant_id,
             job.owner.user_id,
@@ -87,29 +64,19 @@ class PostgresJobStore:
             job.trace_parent,
             job.request_id,
             self._user_in_stream,
+            job.idempotency_key,
+            job.fingerprint,
         )
-        if row is None:
-            raise AssertionError("an insert always answers one row")
-        return row
 
-    async def _accepted_before(self, job: NewJob) -> Accepted | None:
-        owner = job.owner
+    async def _accepted_before(self, job: NewJob) -> Accepted:
         row = await self._database.fetch_one(
-            "find_idempotency_key", owner.tenant_id, owner.user_id, job.idempotency_key
+            "find_idempotency_key", job.owner.tenant_id, job.owner.user_id, job.idempotency_key
         )
-        if row is None:
-            return None
+        if row is None:  # it expired or its job was erased in this very moment
+            raise Unavailable("the idempotency key")
         if row["fingerprint"] != job.fingerprint:
             raise IdempotencyConflict("this Idempotency-Key was used with another body")
-        earlier = await self.get_owned(row["job_id"], owner.tenant_id, owner.user_id)
-        if earlier is None:
-            return None
-        return Accepted(job=earlier, is_new=False, ring_now=False, queue_position=None)
-
-    async def _position(self, job: Job) -> int | None:
-        row = await self._database.fetch_one("count_queued_before", job.created_at)
-        ahead = int(row["count"]) if row else 0
-        return ahead if ahead <= _MOST_COUNTED else None
+        return Accepted(job=job_from(row), is_new=False, ring_now=False, queue_position=None)
 
     async def get_owned(self, job_id: UUID, tenant_id: str, user_id: str | None) -> Job | None:
         """Read one job of this owner."""
@@ -165,17 +132,3 @@ class PostgresJobStore:
     async def clear_event_pending(self, job_id: UUID) -> None:
         """Note that the terminal event is in the stream."""
         await self._attempts.clear_event_pending(job_id)
-
-
-async def _bind_key(connection: PoolConnectionProxy[Record], job: NewJob) -> bool:
-    if job.idempotency_key is None:
-        return True
-    bound = await connection.fetchrow(
-        statement("claim_idempotency_key"),
-        job.owner.tenant_id,
-        job.owner.user_id,
-        job.idempotency_key,
-        job.fingerprint,
-        job.id,
-    )
-    return bound is not None

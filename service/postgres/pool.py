@@ -1,19 +1,25 @@
 """The connection pool, its time limits, and what its errors mean to a caller."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import asyncpg
 import orjson
+from asyncpg.exceptions import TargetServerAttributeNotMatched
 
 from service.domain.errors import Unavailable
 from service.postgres.statements import statement
+from service.postgres.storable import to_json
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
     from asyncpg.pool import Pool, PoolConnectionProxy
+
+Answer = TypeVar("Answer")
+Act: TypeAlias = "Callable[[PoolConnectionProxy[Record]], Awaitable[Answer]]"
 
 _AWAY = (
     OSError,
@@ -22,13 +28,26 @@ _AWAY = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
     asyncpg.LockNotAvailableError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    TargetServerAttributeNotMatched,
+    # A connection that learns of its server's end while a command is being sent.
+    asyncpg.InternalClientError,
 )
 
 CONFLICTS = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
-BAD_ITEMS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+
+# Whatever is wrong with an item's own values; the driver refuses some itself, as ValueError.
+BAD_ITEMS = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    ValueError,
+    TypeError,
+)
+
+_MOST_RUNS = 4
 
 
 @contextmanager
@@ -37,11 +56,18 @@ def postgres_errors() -> Iterator[None]:
     try:
         yield
     except _AWAY as error:
+        if isinstance(error, ValueError):  # our own parameters cannot be sent, now or later
+            raise
         raise Unavailable("Postgres") from error
 
 
 class Database:
-    """A pool whose every wait is bounded; raises `Unavailable` instead of hanging."""
+    """A pool whose every wait is bounded; raises `Unavailable` instead of hanging.
+
+    `acquire` and `command` are the longest waits for a connection and for an answer, in
+    seconds. Sessions keep no state from one borrower to the next, so that a pooler may stand
+    between.
+    """
 
     def __init__(
         self, dsn: str, *, name: str, size: int = 10, acquire: float = 2.0, command: float = 8.0
@@ -65,52 +91,69 @@ class Database:
                     command_timeout=self._command,
                     max_inactive_connection_lifetime=60.0,
                     init=_prepare_connection,
-                    server_settings={
-                        "application_name": self._name,
-                        "timezone": "UTC",
-                        "statement_timeout": str(int(self._command * 1000) - 500),
-                        "lock_timeout": "3000",
-                        "idle_in_transaction_session_timeout": "10000",
-                        "tcp_keepalives_idle": "10",
-                        "tcp_keepalives_interval": "5",
-                        "tcp_keepalives_count": "3",
-                    },
+                    reset=_keep_session,
+                    server_settings=self._server_settings(),
                 )
         return self._pool
+
+    def _server_settings(self) -> dict[str, str]:
+        return {
+            "application_name": self._name,
+            "timezone": "UTC",
+            # Guards are written for rows that change while a statement waits for them.
+            "default_transaction_isolation": "read committed",
+            # Shorter than our own limit: a client that has to give up knows the path is dead.
+            "statement_timeout": _milliseconds(0.9 * self._command),
+            "lock_timeout": _milliseconds(min(3.0, 0.5 * self._command)),
+            "idle_in_transaction_session_timeout": "10000",
+            "tcp_keepalives_idle": "10",
+            "tcp_keepalives_interval": "5",
+            "tcp_keepalives_count": "3",
+            # Compiling takes longer than any of these statements.
+            "jit": "off",
+        }
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator["PoolConnectionProxy[Record]"]:
         """Borrow a connection, waiting a bounded time for it."""
         with postgres_errors():
             pool = self._pool or await self._open()
-            async with pool.acquire(timeout=self._acquire) as connection:
+            connection = await pool.acquire(timeout=self._acquire)
+            try:
                 yield connection
+            except TimeoutError:
+                # The path is dead, and so are the idle connections that went the same way.
+                connection.terminate()
+                await pool.expire_connections()
+                raise
+            finally:
+                # What happened is decided: giving back must neither undo nor hide it.
+                with suppress(*_AWAY):
+                    await pool.release(connection)
 
     async def fetch(self, name: str, *parameters: Any) -> "list[Record]":
-        """Run a named statement and return its rows."""
-        async with self.connection() as connection:
-            return await connection.fetch(statement(name), *parameters)
+        """Run a named statement, a transaction of its own, and return its rows."""
+        return await self._commit(lambda on: on.fetch(statement(name), *parameters))
 
     async def fetch_one(self, name: str, *parameters: Any) -> "Record | None":
-        """Run a named statement and return its first row."""
-        async with self.connection() as connection:
-            return await connection.fetchrow(statement(name), *parameters)
+        """Run a named statement, a transaction of its own, and return its first row."""
+        return await self._commit(lambda on: on.fetchrow(statement(name), *parameters))
 
     async def fetch_batch(self, name: str, items: Sequence[Sequence[Any]]) -> "list[Record]":
-        """Run a named statement on arrays, one per column of `items`.
-
-        A serialization failure or deadlock reruns the batch, up to three times.
-        """
+        """Run a named statement on arrays, one per column of `items`, of which there are some."""
         columns = [list(column) for column in zip(*items, strict=True)]
-        for _ in range(3):
+        return await self.fetch(name, *columns)
+
+    async def _commit(self, act: "Act[Answer]") -> Answer:
+        """Act, and again if a serialization failure or deadlock rolled it back."""
+        for run in count(1):
             try:
-                return await self.fetch(name, *columns)
-            except CONFLICTS:
-                continue
-        try:
-            return await self.fetch(name, *columns)
-        except CONFLICTS as error:
-            raise Unavailable("Postgres") from error
+                async with self.connection() as connection:
+                    return await act(connection)
+            except CONFLICTS as error:
+                if run == _MOST_RUNS:
+                    raise Unavailable("Postgres") from error
+        raise AssertionError("counting never ends")
 
     async def ping(self) -> None:
         """Return if the server answers; raises `Unavailable`."""
@@ -124,15 +167,19 @@ class Database:
         try:
             async with asyncio.timeout(3.0):
                 await self._pool.close()
-        except (TimeoutError, *_AWAY):
+        except _AWAY:
             self._pool.terminate()
 
 
 async def _prepare_connection(connection: "Connection[Record]") -> None:
     await connection.set_type_codec(
-        "jsonb", encoder=_to_json, decoder=orjson.loads, schema="pg_catalog"
+        "jsonb", encoder=to_json, decoder=orjson.loads, schema="pg_catalog"
     )
 
 
-def _to_json(value: Any) -> str:
-    return orjson.dumps(value).decode()
+async def _keep_session(_: "Connection[Record]") -> None:
+    """Spare the round trip that undoes session state, because nothing here leaves any."""
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(max(1, round(1000 * seconds)))

@@ -3,15 +3,26 @@
 import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
-
-from asyncpg import Record
-from asyncpg.pool import PoolConnectionProxy
+from typing import TYPE_CHECKING
 
 from service.domain.errors import ServiceError
 from service.postgres.pool import Database
 
+if TYPE_CHECKING:
+    from asyncpg import Record
+    from asyncpg.pool import PoolConnectionProxy
+
 _MIGRATION_LOCK = 0x757361_0000
 _LONGEST_MIGRATION = 600.0
+_LONGEST_LOCK_WAIT = 5
+_CREATE_LIST = """
+CREATE TABLE IF NOT EXISTS schema_migrations (
+  version integer PRIMARY KEY,
+  name text NOT NULL,
+  sha256 text NOT NULL,
+  applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+)
+"""
 
 
 class SchemaMismatch(ServiceError):
@@ -27,6 +38,11 @@ class Migration:
     sql: str
 
     @property
+    def title(self) -> str:
+        """The file's name, without its ending."""
+        return f"{self.version:04}_{self.name}"
+
+    @property
     def checksum(self) -> str:
         """SHA-256 of the text: an applied migration must never change."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
@@ -38,56 +54,66 @@ def load_migrations() -> list[Migration]:
     for path in (files("service.postgres") / "migrations").iterdir():
         version, _, name = path.name.removesuffix(".sql").partition("_")
         if path.name.endswith(".sql"):
-            found.append(Migration(int(version), name, path.read_text()))
+            found.append(Migration(int(version), name, path.read_text(encoding="utf-8")))
     return sorted(found, key=lambda migration: migration.version)
 
 
 async def migrate(database: Database) -> list[str]:
     """Apply what is missing, one transaction each, and return the applied names.
 
-    Safe to run from many processes at once. Raises `SchemaMismatch` on a changed file.
+    Safe to run from many processes at once. Raises `SchemaMismatch` on a changed file and
+    `Unavailable` when a table is in use for so long that waiting would stop the service.
     """
     applied: list[str] = []
     async with database.connection() as connection:
-        # Another process may be migrating for longer than any statement is allowed to wait.
-        await connection.execute("SET lock_timeout = 0; SET statement_timeout = 0")
-        await connection.fetchval(
-            "SELECT pg_advisory_lock($1)", _MIGRATION_LOCK, timeout=_LONGEST_MIGRATION
-        )
-        try:
-            for migration in await _pending(connection):
-                async with connection.transaction():
-                    await connection.execute(migration.sql, timeout=_LONGEST_MIGRATION)
-                    await connection.execute(
-                        "INSERT INTO schema_migrations (version, name, sha256) VALUES ($1, $2, $3)",
-                        migration.version,
-                        migration.name,
-                        migration.checksum,
-                    )
-                applied.append(f"{migration.version:04}_{migration.name}")
-        finally:
-            await connection.execute("SELECT pg_advisory_unlock($1)", _MIGRATION_LOCK)
+        while (migration := await _apply_next(connection)) is not None:
+            applied.append(migration.title)
     return applied
 
 
 async def pending_migrations(database: Database) -> list[str]:
-    """Name the migrations that have not been applied; raises `SchemaMismatch`."""
+    """Name the migrations that have not been applied, writing nothing.
+
+    Raises `SchemaMismatch` on a changed file.
+    """
     async with database.connection() as connection:
-        return [f"{m.version:04}_{m.name}" for m in await _pending(connection)]
+        return [migration.title for migration in await _pending(connection)]
 
 
-async def _pending(connection: PoolConnectionProxy[Record]) -> list[Migration]:
-    await connection.execute(
-        "CREATE TABLE IF NOT EXISTS schema_migrations ("
-        " version integer PRIMARY KEY, name text NOT NULL, sha256 text NOT NULL,"
-        " applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
-    )
-    rows = await connection.fetch("SELECT version, sha256 FROM schema_migrations")
-    applied = {row["version"]: row["sha256"] for row in rows}
+async def _apply_next(connection: "PoolConnectionProxy[Record]") -> Migration | None:
+    async with connection.transaction():
+        # Another process may be migrating for longer than any statement is allowed to wait.
+        await connection.execute("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0")
+        await connection.fetchval(
+            "SELECT pg_advisory_xact_lock($1)", _MIGRATION_LOCK, timeout=_LONGEST_MIGRATION
+        )
+        pending = await _pending(connection)
+        if not pending:
+            return None
+        # Everything queues behind a lock that waits for a busy table.
+        await connection.execute(f"SET LOCAL lock_timeout = '{_LONGEST_LOCK_WAIT}s'")
+        await connection.execute(_CREATE_LIST)
+        await connection.execute(pending[0].sql, timeout=_LONGEST_MIGRATION)
+        await connection.execute(
+            "INSERT INTO schema_migrations (version, name, sha256) VALUES ($1, $2, $3)",
+            pending[0].version,
+            pending[0].name,
+            pending[0].checksum,
+        )
+        return pending[0]
+
+
+async def _pending(connection: "PoolConnectionProxy[Record]") -> list[Migration]:
+    applied = await _applied(connection)
     migrations = load_migrations()
     for migration in migrations:
         if applied.get(migration.version, migration.checksum) != migration.checksum:
-            raise SchemaMismatch(
-                f"migration {migration.version:04}_{migration.name} was changed after it ran here"
-            )
+            raise SchemaMismatch(f"migration {migration.title} was changed after it ran here")
     return [migration for migration in migrations if migration.version not in applied]
+
+
+async def _applied(connection: "PoolConnectionProxy[Record]") -> dict[int, str]:
+    if await connection.fetchval("SELECT to_regclass('schema_migrations')") is None:
+        return {}
+    rows = await connection.fetch("SELECT version, sha256 FROM schema_migrations")
+    return {row["version"]: row["sha256"] for row in rows}

@@ -7,4 +7,4 @@ from importlib.resources import files
 @cache
 def statement(name: str) -> str:
     """Return the text of `queries/<name>.sql`."""
-    return (files("service.postgres") / "queries" / f"{name}.sql").read_text()
+    return (files("service.postgres") / "queries" / f"{name}.sql").read_text(encoding="utf-8")

@@ -5,10 +5,11 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 from service.domain.attempt import Fence
-from service.domain.job import Job
+from service.domain.job import Job, JobStatus
 from service.ports import DueJob, RecordedEntry, Recovered
 from service.postgres.pool import Database
 from service.postgres.rows import job_from
+from service.postgres.usage_ledger import abandon_calls
 
 _RECONCILER_LOCK = 0x757361_0001
 
@@ -18,23 +19,29 @@ class PostgresUpkeepStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._relayed_last: tuple[str | None, str | None] = (None, None)
 
     async def take_relay_batch(self, user_in_stream: int, limit: int) -> list[DueJob]:
         """Take jobs due for an entry, fairly between users; nobody else gets them for 5 s."""
-        rows = await self._database.fetch("take_relay_batch", user_in_stream, limit)
-        rows.sort(key=lambda row: row["created_at"])
-        return [DueJob(Fence(row["id"], row["attempt"]), row["trace_parent"]) for row in rows]
+        rows = await self._database.fetch(
+            "take_relay_batch", user_in_stream, limit, *self._relayed_last
+        )
+        for row in rows[:1]:
+            self._relayed_last = (row["tenant_id"], row["user_id"])
+        return [
+            DueJob(Fence(row["id"], row["attempt"]), row["trace_parent"])
+            for row in rows
+            if row["id"] is not None
+        ]
 
     @asynccontextmanager
     async def only_reconciler(self) -> AsyncIterator[bool]:
         """Hold the advisory lock that lets one reconciler work at a time, if it is free."""
-        async with self._database.connection() as connection:
-            got = await connection.fetchval("SELECT pg_try_advisory_lock($1)", _RECONCILER_LOCK)
-            try:
-                yield bool(got)
-            finally:
-                if got:
-                    await connection.execute("SELECT pg_advisory_unlock($1)", _RECONCILER_LOCK)
+        async with self._database.connection() as connection, connection.transaction():
+            # Bound to the transaction: behind a pooler a session's lock could outlive its holder.
+            yield await connection.fetchval(
+                "SELECT pg_try_advisory_xact_lock($1)", _RECONCILER_LOCK
+            )
 
     async def owing_events(self, limit: int) -> list[Job]:
         """List ended jobs whose terminal event may not be in their stream."""
@@ -49,13 +56,14 @@ class PostgresUpkeepStore:
 
     async def recover_if_expired(self, fences: Sequence[Fence], max_crashes: int) -> Recovered:
         """Queue lost jobs again, or fail those that have used up their crash budget."""
-        row = await self._database.fetch_one(
+        rows = await self._database.fetch(
             "recover_if_expired",
             [fence.job_id for fence in fences],
             [fence.attempt for fence in fences],
             max_crashes,
         )
-        return Recovered(row["recovered"], row["failed"]) if row else Recovered(0, 0)
+        statuses = [row["status"] for row in rows]
+        return Recovered(statuses.count(JobStatus.QUEUED), statuses.count(JobStatus.FAILED))
 
     async def fail_overdue(self, limit: int) -> int:
         """Fail queued jobs whose deadline has passed."""
@@ -79,3 +87,10 @@ class PostgresUpkeepStore:
         """Forget lost entries, so that the relay adds new ones."""
         ids, entry_ids = [e[0] for e in entries], [e[1] for e in entries]
         return len(await self._database.fetch("unmark_entries", ids, entry_ids))
+
+    async def write_off_calls(self, limit: int) -> int:
+        """Book the calls that nobody will close any more, because their jobs have ended."""
+        rows = await self._database.fetch("list_calls_left_open", limit)
+        return await abandon_calls(
+            self._database, [Fence(row["job_id"], row["attempt"]) for row in rows]
+        )

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-import orjson
-
+from service.domain.attempt import Fence
 from service.group_commit import GroupCommit
 from service.ports import CallClosing, CallOpening, Totals
 from service.postgres.batches import array_statement
 from service.postgres.pool import Database
 from service.postgres.rows import totals_from
+from service.postgres.storable import to_json, to_text
 from service.supervision import Background
 
 
@@ -48,6 +48,18 @@ class PostgresUsageLedger:
         return totals_from(row)
 
 
+async def abandon_calls(database: Database, fences: Sequence[Fence]) -> int:
+    """Write off the calls that attempts before these left open, by what they certainly read."""
+    if not fences:
+        return 0
+    row = await database.fetch_one(
+        "abandon_calls",
+        [fence.job_id for fence in fences],
+        [fence.attempt for fence in fences],
+    )
+    return row["abandoned"] if row else 0
+
+
 def _opening_row(opening: CallOpening) -> Sequence[Any]:
     return (
         opening.fence.job_id,
@@ -64,12 +76,11 @@ def _opening_row(opening: CallOpening) -> Sequence[Any]:
 
 def _closing_row(closing: CallClosing) -> Sequence[Any]:
     usage, checkpoint = closing.usage, closing.checkpoint
-    output = orjson.dumps(checkpoint.as_json()).decode() if checkpoint else None
     return (
         closing.fence.job_id,
         closing.fence.attempt,
         closing.call,
-        closing.model,
+        to_text(closing.model),
         usage.input,
         usage.output,
         usage.cache_read,
@@ -77,7 +88,7 @@ def _closing_row(closing: CallClosing) -> Sequence[Any]:
         closing.cost_usd,
         usage.estimated,
         closing.ending,
-        closing.request_id,
+        to_text(closing.request_id) if closing.request_id else None,
         checkpoint.step if checkpoint else None,
-        output,
+        to_json(checkpoint.as_json()) if checkpoint else None,
     )

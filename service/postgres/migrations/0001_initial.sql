@@ -46,11 +46,14 @@ CREATE TABLE jobs (
 
 CREATE INDEX jobs_of_owner ON jobs (tenant_id, user_id, created_at DESC, id DESC);
 CREATE INDEX jobs_of_tenant ON jobs (tenant_id, created_at DESC, id DESC);
-CREATE INDEX jobs_queued_of_owner ON jobs (tenant_id, user_id) WHERE status = 'queued';
+CREATE INDEX jobs_in_stream ON jobs (tenant_id, user_id)
+  WHERE status = 'queued' AND entry_id IS NOT NULL;
 CREATE INDEX jobs_queued_by_age ON jobs (created_at) WHERE status = 'queued';
-CREATE INDEX jobs_to_relay ON jobs (relay_after) WHERE status = 'queued' AND entry_id IS NULL;
+CREATE INDEX jobs_to_relay ON jobs (tenant_id, user_id, relay_after)
+  WHERE status = 'queued' AND entry_id IS NULL;
 CREATE INDEX jobs_overdue ON jobs (deadline_at) WHERE status = 'queued';
-CREATE INDEX jobs_leased ON jobs (lease_until) WHERE status = 'processing';
+-- Not on lease_until: while no index holds it, a renewal touches none.
+CREATE INDEX jobs_leased ON jobs (id) WHERE status = 'processing';
 CREATE INDEX jobs_owing_event ON jobs (completed_at) WHERE event_pending;
 
 CREATE TABLE checkpoints (
@@ -85,11 +88,21 @@ CREATE TABLE usage_records (
   opened_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   closed_at timestamptz,
   PRIMARY KEY (job_id, attempt, call),
-  CONSTRAINT closed_has_ending CHECK ((ending IS NULL) = (closed_at IS NULL))
+  CONSTRAINT closed_has_ending CHECK ((ending IS NULL) = (closed_at IS NULL)),
+  -- One NaN would turn every sum that it enters into NaN.
+  CONSTRAINT costs_are_amounts CHECK (
+    coalesce(cost_usd, 0) BETWEEN 0 AND 999999 AND coalesce(expected_cost_usd, 0) BETWEEN 0 AND 999999
+  ),
+  CONSTRAINT tokens_are_counts CHECK (
+    least(
+      input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, expected_input_tokens
+    ) >= 0
+  )
 ) WITH (fillfactor = 80);
 
 CREATE INDEX usage_of_owner ON usage_records (tenant_id, user_id, day);
 CREATE INDEX usage_by_age ON usage_records (opened_at);
+CREATE INDEX usage_left_open ON usage_records (job_id) WHERE ending IS NULL;
 
 CREATE TABLE daily_usage (
   tenant_id text NOT NULL,

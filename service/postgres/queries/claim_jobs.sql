@@ -62,5 +62,5 @@ WITH wanted AS (
   WHERE j.id = g.id AND g.ruling IN ('overdue', 'worker_lost')
   RETURNING j.*
 )
-SELECT g.id AS judged_id, g.ruling, r.*
+SELECT g.id AS judged_id, g.ruling, clock_timestamp() AS judged_at, r.*
 FROM judged g LEFT JOIN (SELECT * FROM started UNION ALL SELECT * FROM failed) r ON r.id = g.id

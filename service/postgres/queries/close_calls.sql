@@ -1,6 +1,7 @@
 -- Book what model calls used, always; keep their outputs where the attempts are still current.
 -- $1 job ids, $2 attempts, $3 calls, $4 models, $5 input, $6 output, $7 cache reads,
 -- $8 cache writes, $9 costs, $10 estimated, $11 endings, $12 request ids, $13 steps, $14 outputs
+-- Only what this statement itself books counts, so that repeating it changes nothing.
 WITH item AS (
   SELECT * FROM unnest(
     $1::uuid[], $2::integer[], $3::integer[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
@@ -9,12 +10,14 @@ WITH item AS (
     job_id, attempt, call, model, input, output_tokens, cache_read, cache_write, cost, estimated,
     ending, request_id, step, output, position
   )
+), ending AS (
+  SELECT DISTINCT ON (job_id, attempt, call) * FROM item ORDER BY job_id, attempt, call, position
 ), locked AS (
   SELECT j.id, j.attempt, j.status FROM jobs j WHERE j.id = ANY ($1::uuid[])
   ORDER BY j.id
   FOR UPDATE
 ), current AS (
-  SELECT i.* FROM item i
+  SELECT i.position, i.job_id, i.attempt, i.step, i.output FROM item i
   JOIN locked l ON l.id = i.job_id AND l.attempt = i.attempt AND l.status = 'processing'
 ), saved AS (
   INSERT INTO checkpoints (job_id, step, attempt, output)
@@ -24,35 +27,37 @@ WITH item AS (
 ), was AS (
   SELECT u.job_id, u.attempt, u.call, u.input_tokens, u.output_tokens, u.cache_read_tokens,
          u.cache_write_tokens, u.cost_usd, u.ending
-  FROM usage_records u JOIN item i USING (job_id, attempt, call)
+  FROM usage_records u JOIN ending e USING (job_id, attempt, call)
   -- A call written off after a crash turns out to have ended after all: its real usage counts.
   WHERE u.ending IS NULL OR u.ending = 'abandoned'
   ORDER BY u.job_id, u.attempt, u.call
   FOR UPDATE OF u
 ), closed AS (
   UPDATE usage_records u SET
-    model = i.model, input_tokens = i.input, output_tokens = i.output_tokens,
-    cache_read_tokens = i.cache_read, cache_write_tokens = i.cache_write, cost_usd = i.cost,
-    estimated = i.estimated, ending = i.ending, request_id = i.request_id,
+    model = e.model, input_tokens = e.input, output_tokens = e.output_tokens,
+    cache_read_tokens = e.cache_read, cache_write_tokens = e.cache_write, cost_usd = e.cost,
+    estimated = e.estimated, ending = e.ending, request_id = e.request_id,
     closed_at = clock_timestamp()
-  FROM item i JOIN was w USING (job_id, attempt, call)
+  FROM ending e JOIN was w USING (job_id, attempt, call)
   WHERE u.job_id = w.job_id AND u.attempt = w.attempt AND u.call = w.call
-  RETURNING u.job_id, u.tenant_id, u.user_id, u.day,
-    i.input - w.input_tokens AS input,
-    i.output_tokens - w.output_tokens AS output_tokens,
-    i.cache_read - w.cache_read_tokens AS cache_read,
-    i.cache_write - w.cache_write_tokens AS cache_write,
-    coalesce(i.cost, 0) - coalesce(w.cost_usd, 0) AS cost,
-    (i.cost IS NULL)::integer - (w.ending IS NOT NULL AND w.cost_usd IS NULL)::integer AS unpriced
+  RETURNING u.job_id, u.attempt, u.tenant_id, u.user_id, u.day,
+    e.input - w.input_tokens AS input,
+    e.output_tokens - w.output_tokens AS output_tokens,
+    e.cache_read - w.cache_read_tokens AS cache_read,
+    e.cache_write - w.cache_write_tokens AS cache_write,
+    coalesce(e.cost, 0) - coalesce(w.cost_usd, 0) AS cost,
+    (e.cost IS NULL)::integer - (w.ending IS NOT NULL AND w.cost_usd IS NULL)::integer AS unpriced
 ), settled AS (
   UPDATE jobs j SET
     reserved_tokens = greatest(0, j.reserved_tokens - s.used),
     -- Progress was made since the last crash, so the job is no longer suspected of causing it.
     crash_count = CASE WHEN s.kept THEN 0 ELSE j.crash_count END
   FROM (
-    SELECT job_id, bool_or(output IS NOT NULL) AS kept,
-      sum(input + output_tokens + cache_read + cache_write)::bigint AS used
-    FROM current GROUP BY job_id
+    SELECT c.job_id, EXISTS (SELECT FROM saved WHERE saved.job_id = c.job_id) AS kept,
+      sum(c.input + c.output_tokens + c.cache_read + c.cache_write)::bigint AS used
+    FROM closed c
+    JOIN locked l ON l.id = c.job_id AND l.attempt = c.attempt AND l.status = 'processing'
+    GROUP BY c.job_id
   ) s
   WHERE j.id = s.job_id
 ), booked AS (
@@ -71,6 +76,6 @@ WITH item AS (
     cost_usd = d.cost_usd + excluded.cost_usd,
     unpriced_calls = d.unpriced_calls + excluded.unpriced_calls
 )
-SELECT i.position, c.job_id IS NOT NULL AS current
+SELECT i.position, c.position IS NOT NULL AS current
 FROM item i LEFT JOIN current c ON c.position = i.position
 ORDER BY i.position

@@ -1,4 +1,5 @@
--- Find what an idempotency key is bound to.
+-- Find the job that an idempotency key is bound to.
 -- $1 tenant, $2 user, $3 key
-SELECT fingerprint, job_id FROM idempotency_keys
-WHERE tenant_id = $1 AND user_id = $2 AND key = $3 AND expires_at > clock_timestamp()
+SELECT j.*, k.fingerprint
+FROM idempotency_keys k JOIN jobs j ON j.id = k.job_id
+WHERE k.tenant_id = $1 AND k.user_id = $2 AND k.key = $3 AND k.expires_at > clock_timestamp()

@@ -8,9 +8,14 @@ WITH item AS (
   ) WITH ORDINALITY AS i (
     job_id, attempt, call, tenant_id, user_id, step, model, expected_input, expected_cost, position
   )
+), locked AS (
+  -- A claim or cancellation under way is waited for, so that none leaves a call open behind it.
+  SELECT j.id, j.attempt, j.status FROM jobs j WHERE j.id = ANY ($1::uuid[])
+  ORDER BY j.id
+  FOR UPDATE
 ), current AS (
   SELECT i.* FROM item i
-  JOIN jobs j ON j.id = i.job_id AND j.attempt = i.attempt AND j.status = 'processing'
+  JOIN locked l ON l.id = i.job_id AND l.attempt = i.attempt AND l.status = 'processing'
 ), opened AS (
   INSERT INTO usage_records (
     job_id, attempt, call, tenant_id, user_id, step, model, expected_input_tokens,

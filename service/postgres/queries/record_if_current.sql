@@ -13,36 +13,44 @@ WITH item AS (
   FROM jobs j WHERE j.id = ANY ($1::uuid[])
   ORDER BY j.id
   FOR UPDATE
+), decided AS (
+  SELECT DISTINCT ON (i.id) i.* FROM item i
+  JOIN locked l ON l.id = i.id AND l.attempt = i.attempt AND l.status = 'processing'
+  ORDER BY i.id, i.position
 ), recorded AS (
   UPDATE jobs j SET
-    status = i.status,
-    result = i.result::jsonb,
-    error = i.error::jsonb,
-    final_event_id = i.final_event_id,
-    event_pending = i.final_event_id IS NOT NULL,
-    completed_at = CASE WHEN i.final_event_id IS NOT NULL THEN clock_timestamp() END,
-    reserved_tokens = CASE WHEN i.final_event_id IS NULL THEN j.reserved_tokens ELSE 0 END,
-    error_count = j.error_count + i.errors,
-    handback_count = j.handback_count + i.handbacks,
-    available_at = clock_timestamp() + make_interval(secs => i.delay),
+    status = d.status,
+    result = d.result::jsonb,
+    error = d.error::jsonb,
+    final_event_id = d.final_event_id,
+    event_pending = d.final_event_id IS NOT NULL,
+    completed_at = CASE WHEN d.final_event_id IS NOT NULL THEN clock_timestamp() END,
+    reserved_tokens = CASE WHEN d.final_event_id IS NULL THEN j.reserved_tokens ELSE 0 END,
+    error_count = j.error_count + d.errors,
+    handback_count = j.handback_count + d.handbacks,
+    available_at = clock_timestamp() + make_interval(secs => d.delay),
     -- A hand-back adds its own entry at once; the relay owes it only if that fails.
     relay_after = clock_timestamp()
-      + make_interval(secs => i.delay + CASE WHEN i.handbacks > 0 THEN 2 ELSE 0 END),
-    entry_id = CASE WHEN i.final_event_id IS NULL THEN NULL ELSE j.entry_id END,
+      + make_interval(secs => d.delay + CASE WHEN d.handbacks > 0 THEN 2 ELSE 0 END),
+    entry_id = CASE WHEN d.final_event_id IS NULL THEN NULL ELSE j.entry_id END,
     lease_until = NULL
-  FROM item i
-  WHERE j.id = i.id AND j.attempt = i.attempt AND j.status = 'processing'
-    AND j.id IN (SELECT id FROM locked)
-  RETURNING j.id, j.status, j.attempt, j.entry_id, j.final_event_id, i.position
+  FROM decided d
+  WHERE j.id = d.id
+  RETURNING j.id, j.status, j.attempt, j.entry_id, j.final_event_id, d.position
+), standing AS (
+  SELECT id, status, attempt, entry_id, final_event_id, position FROM recorded
+  UNION ALL
+  SELECT id, status, attempt, entry_id, final_event_id, NULL FROM locked
+  WHERE id NOT IN (SELECT id FROM recorded)
 )
-SELECT i.position, i.id,
-  r.id IS NOT NULL
-    OR (l.attempt = i.attempt AND l.status = i.status
-        AND l.final_event_id IS NOT DISTINCT FROM i.final_event_id) AS applied,
-  r.id IS NOT NULL AS fresh,
-  coalesce(r.status, l.status) AS status,
-  coalesce(r.attempt, l.attempt, 0) AS attempt,
-  CASE WHEN r.id IS NOT NULL THEN r.entry_id ELSE l.entry_id END AS entry_id,
-  CASE WHEN r.id IS NOT NULL THEN r.final_event_id ELSE l.final_event_id END AS final_event_id
-FROM item i LEFT JOIN locked l ON l.id = i.id LEFT JOIN recorded r ON r.position = i.position
+SELECT i.position,
+  -- Our own outcome under our own attempt: an earlier COMMIT went through, its reply was lost.
+  coalesce(
+    s.attempt = i.attempt AND s.status = i.status
+      AND s.final_event_id IS NOT DISTINCT FROM i.final_event_id,
+    false
+  ) AS applied,
+  coalesce(s.position = i.position, false) AS fresh,
+  s.status, coalesce(s.attempt, 0) AS attempt, s.entry_id, s.final_event_id
+FROM item i LEFT JOIN standing s ON s.id = i.id
 ORDER BY i.position

@@ -1,4 +1,4 @@
--- Forget lost entries, so that the relay adds new ones.
+-- Forget lost entries, so that the relay adds new ones; a job keeps its place among its owner's.
 -- $1 job ids, $2 the entries they had
 WITH lost AS (
   SELECT j.id FROM jobs j
@@ -8,5 +8,5 @@ WITH lost AS (
   ORDER BY j.id
   FOR UPDATE OF j
 )
-UPDATE jobs j SET entry_id = NULL, relay_after = clock_timestamp() FROM lost WHERE j.id = lost.id
+UPDATE jobs j SET entry_id = NULL, relay_after = j.available_at FROM lost WHERE j.id = lost.id
 RETURNING j.id

@@ -1,0 +1,1 @@
+"""The Postgres room, on a real server."""

@@ -1,0 +1,195 @@
+"""Whatever happens in whatever order, the books balance and ended jobs stay ended."""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from uuid import UUID
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.domain.attempt import Fence, Verdict
+from service.domain.errors import JobFinished
+from service.domain.events import EventId
+from service.domain.job import Job, JobStatus
+from service.domain.transitions import Complete, Fail, HandBack, Retry, Transition
+from service.domain.usage import Usage
+from service.ports import CallOpening
+from tests.fixtures.database import Observer, Stores
+from tests.fixtures.factories import a_checkpoint, a_closing, a_delivery, a_new_job, an_owner, terms
+from tests.integration.postgres.steps import assert_books_balance, expire_leases, row_of
+
+RESERVED = 500
+
+ENDINGS: tuple[tuple[Transition, bool], ...] = (
+    (Complete({"ok": True}), True),
+    (Fail("MODEL_REFUSED", "no"), True),
+    (Retry(0.0, "MODEL_UNAVAILABLE", "busy"), False),
+    (HandBack(), False),
+)
+
+Step = tuple[str, int, int]
+KINDS = (
+    *("claim", "claim", "open", "open", "close", "close", "expire"),
+    *("end", "recover", "cancel", "write_off", "overdue"),
+)
+# The numbers say what to do it to, which job, attempt or call, and in which way.
+steps = st.lists(
+    st.tuples(st.sampled_from(KINDS), st.integers(0, 7), st.integers(0, 7)), min_size=5, max_size=40
+)
+
+
+@dataclass
+class Books:
+    """What the books should say, kept by hand beside the real ones."""
+
+    stores: Stores
+    observer: Observer
+    jobs: list[Job]
+    fences: list[Fence] = field(default_factory=list)
+    opened: list[tuple[Fence, int]] = field(default_factory=list)
+    booked: dict[tuple[Fence, int], Usage] = field(default_factory=dict)
+    reserved: dict[UUID, int] = field(default_factory=dict)
+    ended: dict[UUID, dict[str, object]] = field(default_factory=dict)
+    attempts: dict[UUID, int] = field(default_factory=dict)
+
+    async def take(self, step: Step) -> None:
+        """Do one thing; what cannot be done yet is left out."""
+        what, which, how = step
+        await getattr(self, f"_{what}")(which, how)
+        await self._check()
+
+    async def _claim(self, which: int, how: int) -> None:
+        job = self.jobs[which % len(self.jobs)]
+        under = terms(f"worker-{how % 3}", max_crashes=4, suspects_allowed=how % 2 + 1)
+        (claim,) = await self.stores.attempts.claim([a_delivery(job.id)], under)
+        if claim.verdict is Verdict.CLAIMED:
+            self.fences.append(claim.fence)
+
+    async def _open(self, which: int, how: int) -> None:
+        if not self.fences:
+            return
+        fence = self.fences[which % len(self.fences)]
+        call = how % 3 + 1
+        opening = CallOpening(
+            fence=fence,
+            call=call,
+            owner=self.jobs[0].owner,
+            step="validation/draft",
+            model="claude",
+            estimated_input=10,
+            estimated_cost_usd=None if how % 2 else Decimal("0.01"),
+        )
+        if await self.stores.ledger.open_call(opening):
+            self.opened.append((fence, call))
+
+    async def _close(self, which: int, how: int) -> None:
+        if not self.opened:
+            return
+        fence, call = self.opened[which % len(self.opened)]
+        usage = Usage(how * 10, how, how * 2, 1)
+        checkpoint = a_checkpoint(f"step-{how % 3}") if how % 2 else None
+        price = None if how == 4 else Decimal(how) / 8
+        is_current = await self.stores.ledger.close_call(
+            a_closing(fence, call, usage=usage, cost=price, checkpoint=checkpoint)
+        )
+        if (fence, call) not in self.booked:
+            self.booked[fence, call] = usage
+            if is_current:
+                left = self.reserved[fence.job_id] - usage.total
+                self.reserved[fence.job_id] = max(0, left)
+
+    async def _end(self, which: int, how: int) -> None:
+        if not self.fences:
+            return
+        fence = self.fences[which % len(self.fences)]
+        transition, is_final = ENDINGS[how % len(ENDINGS)]
+        final = EventId(fence.attempt, 9) if is_final else None
+        await self.stores.attempts.record_if_current(fence, transition, final)
+
+    async def _expire(self, which: int, how: int) -> None:
+        await expire_leases(self.observer)
+
+    async def _recover(self, which: int, how: int) -> None:
+        listed = await self.stores.upkeep.expired_leases(0.01, 10)
+        await self.stores.upkeep.recover_if_expired([each.fence for each in listed], 4)
+
+    async def _cancel(self, which: int, how: int) -> None:
+        job = self.jobs[which % len(self.jobs)]
+        if how > 2:
+            return
+        try:
+            await self.stores.jobs.cancel_owned(job.id, job.owner.tenant_id, job.owner.user_id)
+        except JobFinished:
+            assert (await row_of(self.observer, job.id))["status"] in {"completed", "failed"}
+
+    async def _write_off(self, which: int, how: int) -> None:
+        await self.observer.run(
+            "UPDATE jobs SET completed_at = completed_at - interval '11 seconds'"
+            " WHERE completed_at > clock_timestamp() - interval '11 seconds'"
+        )
+        self.ended = {job_id: await row_of(self.observer, job_id) for job_id in self.ended}
+        await self.stores.upkeep.write_off_calls(10)
+
+    async def _overdue(self, which: int, how: int) -> None:
+        if how == 0:
+            await self.observer.run(
+                "UPDATE jobs SET deadline_at = clock_timestamp() WHERE id = $1 AND"
+                " completed_at IS NULL",
+                self.jobs[which % len(self.jobs)].id,
+            )
+        await self.stores.upkeep.fail_overdue(10)
+
+    async def _check(self) -> None:
+        await assert_books_balance(self.observer)
+        for job in self.jobs:
+            await self._check_row(await row_of(self.observer, job.id))
+            await self._check_ledger(job.id)
+
+    async def _check_row(self, row: dict[str, object]) -> None:
+        job_id, attempt = row["id"], row["attempt"]
+        assert isinstance(job_id, UUID)
+        assert isinstance(attempt, int)
+        assert attempt >= self.attempts.get(job_id, 0)
+        self.attempts[job_id] = attempt
+        if JobStatus(str(row["status"])).is_terminal:
+            self.reserved[job_id] = 0
+            assert row == self.ended.setdefault(job_id, row)
+        assert row["reserved_tokens"] == self.reserved[job_id]
+
+    async def _check_ledger(self, job_id: UUID) -> None:
+        closed = await self.observer.connection.fetch(
+            "SELECT * FROM usage_records WHERE job_id = $1 AND ending IS NOT NULL", job_id
+        )
+        for row in closed:
+            expected = self.booked.get((Fence(job_id, row["attempt"]), row["call"]))
+            tokens = Usage(
+                row["input_tokens"],
+                row["output_tokens"],
+                row["cache_read_tokens"],
+                row["cache_write_tokens"],
+            )
+            assert tokens == (expected or Usage(input=10))
+            assert (row["ending"] == "abandoned") is (expected is None)
+        totals = await self.stores.ledger.totals(job_id)
+        assert totals.calls == len(closed)
+        assert totals.usage.input == sum(row["input_tokens"] for row in closed)
+        open_calls = sum(fence.job_id == job_id for fence, _ in set(self.opened)) - len(closed)
+        assert open_calls >= 0
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(steps=steps)
+async def test_the_books_balance_after_every_step(
+    stores: Stores, observer: Observer, steps: list[Step]
+) -> None:
+    await observer.run("TRUNCATE jobs, usage_records, daily_usage CASCADE")
+    owner = an_owner()
+    jobs = [(await stores.jobs.accept(a_new_job(owner, reserved=RESERVED))).job for _ in range(2)]
+    books = Books(stores, observer, jobs, reserved={job.id: RESERVED for job in jobs})
+
+    for step in steps:
+        await books.take(step)

@@ -1,0 +1,1 @@
+"""What the Postgres room does without a server."""
