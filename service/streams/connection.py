@@ -1,21 +1,27 @@
 """Clients with the time limits and retries that each kind of command can bear."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from redis.asyncio import Redis
+from redis.asyncio import (
+    BlockingConnectionPool,
+    Connection,
+    Redis,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import (
-    BusyLoadingError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
+    ConnectionError as RedisConnectionError,
 )
 from redis.exceptions import (
-    ConnectionError as RedisConnectionError,
+    InvalidResponse,
+    RedisError,
+    ResponseError,
 )
 from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
@@ -27,14 +33,15 @@ from service.domain.errors import Unavailable
 Client: TypeAlias = Redis
 
 _CONNECT_TIMEOUT = 3.0
-_AWAY = (
-    RedisConnectionError,
-    RedisTimeoutError,
-    BusyLoadingError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    OSError,
-)
+_CONNECTIONS = 50
+
+_AWAY = (RedisConnectionError, RedisTimeoutError, InvalidResponse, OSError)
+_DEMOTED_CODES = frozenset({"READONLY", "MASTERDOWN"})
+# What a server answers that is demoted, full, busy, or cut off from its disk or its replicas.
+_AWAY_CODES = _DEMOTED_CODES | {"OOM", "BUSY", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN"}
+_LOST_CODES = frozenset({"NOGROUP", "UNBLOCKED"})
+# Redis 6.2 wraps what a script ran into: "Error running script (...): -OOM command not allowed".
+_CODE = re.compile(r"(?:^|: -)([A-Z]+) ")
 
 
 def once_client(url: str, *, name: str, timeout: float = 3.0) -> Client:
@@ -52,17 +59,60 @@ def command_client(url: str, *, name: str, timeout: float = 3.0) -> Client:
 
 
 def _client(url: str, *, name: str, timeout: float, retry: Retry) -> Client:
-    return Redis.from_url(
-        url,
-        client_name=name,
-        protocol=3,
-        legacy_responses=False,
-        socket_timeout=timeout,
-        socket_connect_timeout=_CONNECT_TIMEOUT,
-        health_check_interval=15,
-        retry=retry,
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),
+    given: dict[str, Any] = {**parse_url(url)}
+    connection_class = _FOLLOWING[given.pop("connection_class", Connection)]
+    # What the address says about databases, passwords and TLS holds; the rest is not its to say.
+    pool = BlockingConnectionPool(
+        **{
+            **given,
+            "connection_class": connection_class,
+            "max_connections": _CONNECTIONS,
+            "timeout": timeout,
+            "client_name": name,
+            "protocol": 3,
+            "legacy_responses": False,
+            "decode_responses": False,
+            "socket_timeout": timeout,
+            "socket_connect_timeout": _CONNECT_TIMEOUT,
+            "health_check_interval": 15,
+            "retry": retry,
+            "retry_on_error": [],
+            "retry_on_timeout": False,
+            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        }
     )
+    return Redis.from_pool(pool)
+
+
+class _FollowsFailover(AbstractConnection):
+    """Leaves a server that was demoted: its address may lead to the new primary by now."""
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().read_response(*args, **options)
+        except ResponseError as error:
+            if _codes(error) & _DEMOTED_CODES:
+                self.mark_for_reconnect()  # type: ignore[no-untyped-call]
+            raise
+
+
+class _Tcp(_FollowsFailover, Connection):
+    pass
+
+
+class _Tls(_FollowsFailover, SSLConnection):
+    pass
+
+
+class _Unix(_FollowsFailover, UnixDomainSocketConnection):
+    pass
+
+
+_FOLLOWING: dict[type[AbstractConnection], type[AbstractConnection]] = {
+    Connection: _Tcp,
+    SSLConnection: _Tls,
+    UnixDomainSocketConnection: _Unix,
+}
 
 
 @contextmanager
@@ -70,13 +120,32 @@ def redis_errors() -> Iterator[None]:
     """Translate what a driver raises when the server is away, full or demoted."""
     try:
         yield
-    except _AWAY as error:
-        raise Unavailable("Redis") from error
+    except Exception as error:
+        translated = translate(error)
+        if translated is error:
+            raise
+        raise translated from error
+
+
+def translate(error: Exception) -> Exception:
+    """Return `Unavailable` for an error that passes by itself, and any other as it is.
+
+    Meant for the errors that a pipeline returns among its replies.
+    """
+    is_refusal = isinstance(error, ResponseError) and _codes(error) & _AWAY_CODES
+    if not is_refusal and not isinstance(error, _AWAY):
+        return error
+    unavailable = Unavailable("Redis")
+    unavailable.__cause__ = error
+    return unavailable
 
 
 def is_missing_group(error: RedisError) -> bool:
     """Whether the streams or their group are gone, as after FLUSHALL."""
-    text = str(error)
     return isinstance(error, ResponseError) and (
-        text.startswith(("NOGROUP", "UNBLOCKED")) or "no longer exists" in text
+        bool(_codes(error) & _LOST_CODES) or "no longer exists" in str(error)
     )
+
+
+def _codes(error: ResponseError) -> set[str]:
+    return {error.status_code or "", *_CODE.findall(str(error))}

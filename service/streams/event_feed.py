@@ -1,7 +1,7 @@
 """Published frames of the jobs that somebody watches, over one subscription connection."""
 
 import random
-from asyncio import Future, get_running_loop, sleep, timeout
+from asyncio import Future, Lock, get_running_loop, sleep, wait
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -13,11 +13,11 @@ from service.domain.errors import Unavailable
 from service.domain.frames import Frame, parse_frame
 from service.streams import keys
 from service.streams.connection import Client, redis_errors
+from service.streams.subscription import Subscription
 from service.telemetry.logs import get_log
 
 _log = get_log(__name__)
 
-_WAIT = 1.0
 _CONFIRMED_WITHIN = 2.0
 
 
@@ -32,29 +32,38 @@ class RedisEventFeed:
         self._watched: set[UUID] = set()
         self._confirmations: dict[UUID, Future[None]] = {}
         self._connection: PubSub | None = None
+        self._writing = Lock()
 
     async def subscribe(self, job_id: UUID) -> None:
         """Start receiving a job's frames; returns once Redis has confirmed it."""
         self._watched.add(job_id)
         confirmed = self._confirmations.setdefault(job_id, get_running_loop().create_future())
-        if self._connection is None:
-            raise Unavailable("Redis")
-        try:
+        async with self._writing:
             with redis_errors():
-                await self._connection.subscribe(keys.live(job_id))
-                async with timeout(_CONFIRMED_WITHIN):
-                    await confirmed
-        except TimeoutError as error:
-            raise Unavailable("Redis") from error
+                await self._open_connection().subscribe(keys.live(job_id))
+        # Awaited from outside, so that whoever leaves does not cancel it for those who stay.
+        await wait({confirmed}, timeout=_CONFIRMED_WITHIN)
+        if not confirmed.done():
+            raise Unavailable("Redis")
 
     async def unsubscribe(self, job_id: UUID) -> None:
         """Stop receiving a job's frames."""
         self._watched.discard(job_id)
         self._confirmations.pop(job_id, None)
-        if self._connection is not None:
+        async with self._writing:
+            if job_id in self._watched:  # somebody has come meanwhile
+                return
             # A connection that fails now has nothing to unsubscribe from any more.
             with suppress(Unavailable), redis_errors():
-                await self._connection.unsubscribe(keys.live(job_id))
+                await self._open_connection().unsubscribe(keys.live(job_id))
+
+    def _open_connection(self) -> Any:
+        subscriber: Any = self._connection
+        connection = subscriber and subscriber.connection
+        # One that broke would connect again, behind the back of whoever reads from it.
+        if connection is None or not connection.is_connected:
+            raise Unavailable("Redis")
+        return subscriber
 
     async def frames(self) -> AsyncIterator[tuple[UUID, Frame] | None]:
         """Yield (job, frame) as they come, and None after every (re)connection."""
@@ -64,8 +73,9 @@ class RedisEventFeed:
                     async with self._once.pubsub() as connection:
                         await self._resubscribe(connection)
                         yield None
+                        subscription = Subscription(connection)
                         while True:
-                            message = await connection.get_message(timeout=_WAIT)
+                            message = await subscription.next_message()
                             received = message and self._receive(message)
                             if received:
                                 yield received
@@ -78,17 +88,19 @@ class RedisEventFeed:
     async def _resubscribe(self, connection: PubSub) -> None:
         """Subscribe to all that is watched, and return when everything is confirmed."""
         subscribed: set[UUID] = set()
-        async with timeout(_CONFIRMED_WITHIN):
-            while True:
-                missing = self._watched - subscribed
-                # The last channel is confirmed last, and keeps the connection subscribed
-                # while nobody watches anything.
-                await connection.subscribe(*map(keys.live, missing), keys.LIVE_ALWAYS)
-                await _confirmed(connection, keys.LIVE_ALWAYS)
-                subscribed |= missing
-                if self._watched <= subscribed:
-                    break
+        while True:
+            missing = self._watched - subscribed
+            # The last channel is confirmed last, and keeps the connection subscribed
+            # while nobody watches anything.
+            await connection.subscribe(*map(keys.live, missing), keys.LIVE_ALWAYS)
+            await _confirmed(connection, keys.LIVE_ALWAYS)
+            subscribed |= missing
+            if self._watched <= subscribed:
+                break
         self._connection = connection
+        for confirmation in self._confirmations.values():
+            confirmation.set_result(None)
+        self._confirmations.clear()
 
     def _receive(self, message: dict[str, Any]) -> tuple[UUID, Frame] | None:
         job_id = keys.job_of_live(message["channel"].decode())
@@ -96,7 +108,7 @@ class RedisEventFeed:
             return None
         if message["type"] == "subscribe":
             confirmation = self._confirmations.pop(job_id, None)
-            if confirmation is not None and not confirmation.done():
+            if confirmation is not None:
                 confirmation.set_result(None)
             return None
         if message["type"] != "message":
@@ -109,8 +121,13 @@ class RedisEventFeed:
 
 
 async def _confirmed(connection: PubSub, channel: str) -> None:
-    """Read until a subscription is confirmed; what is published meanwhile is in the streams."""
+    """Read until a subscription is confirmed; what is published meanwhile is in the streams.
+
+    The limit is on silence: with many channels the confirmations themselves take their time.
+    """
     while True:
-        message = await connection.get_message(timeout=_WAIT)
-        if message and message["type"] == "subscribe" and message["channel"] == channel.encode():
+        message = await connection.get_message(timeout=_CONFIRMED_WITHIN)
+        if message is None:
+            raise Unavailable("Redis")
+        if message["type"] == "subscribe" and message["channel"] == channel.encode():
             return

@@ -1,30 +1,21 @@
 """Each job's event stream: appended to by one script, read by cursor."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from redis.exceptions import NoScriptError
 
+from service.domain.errors import Unavailable
 from service.domain.events import EventId, JobEvent
 from service.domain.frames import Frame, render
 from service.group_commit import GroupCommit
 from service.ports import Appended
 from service.streams import keys
-from service.streams.connection import Client, redis_errors
+from service.streams.connection import Client, redis_errors, translate
 from service.streams.scripts import append_events
 from service.supervision import Background
 from service.telemetry.metrics import EVENTS_APPENDED
-
-
-@dataclass(frozen=True, slots=True)
-class _Append:
-    """One job's contiguous events, all of one attempt."""
-
-    job_id: UUID
-    events: Sequence[JobEvent]
-    ttl: float
 
 
 class RedisEventLog:
@@ -35,24 +26,27 @@ class RedisEventLog:
 
     def __init__(self, client: Client, background: Background) -> None:
         self._client = client
-        self._appends: GroupCommit[_Append, Appended] = GroupCommit(
-            "append_events", self._append_all, background, max_batch=100
+        self._appends: GroupCommit[list[Any], Appended] = GroupCommit(
+            "append_events", self._run_all, background, max_batch=100
         )
 
     async def append(self, job_id: UUID, events: Sequence[JobEvent], ttl: float) -> Appended:
         """Append and publish contiguous events in one step; repeating it has no effect."""
-        appended = await self._appends.submit(_Append(job_id, events, ttl))
+        # Rendered here: what cannot be is this caller's error, not its neighbours'.
+        appended = await self._appends.submit(_arguments(job_id, events, ttl))
         EVENTS_APPENDED.labels(verdict=appended.verdict).inc(len(events))
         return appended
 
-    async def _append_all(self, appends: Sequence[_Append]) -> list[Appended | BaseException]:
-        calls = [_arguments(append) for append in appends]
+    async def _run_all(self, calls: Sequence[list[Any]]) -> list[Appended | BaseException]:
         with redis_errors():
             replies = await self._run(calls)
             if any(isinstance(reply, NoScriptError) for reply in replies):
                 await self._client.script_load(append_events.source)
                 replies = await self._run(calls)
-        return [reply if isinstance(reply, Exception) else _appended(reply) for reply in replies]
+        return [
+            translate(reply) if isinstance(reply, Exception) else _appended(reply)
+            for reply in replies
+        ]
 
     async def _run(self, calls: Sequence[list[Any]]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
@@ -75,10 +69,10 @@ class RedisEventLog:
             pipeline = self._client.pipeline(transaction=False)
             for job_id in job_ids:
                 pipeline.xrevrange(keys.events(job_id), count=1)
-            replies: Any = await pipeline.execute()
+            replies: Any = await pipeline.execute(raise_on_error=False)
         found = {}
-        for job_id, entries in zip(job_ids, replies, strict=True):
-            last = EventId.parse(entries[0][0].decode()) if entries else None
+        for job_id, reply in zip(job_ids, replies, strict=True):
+            last = _last_id(reply)
             if last is not None:
                 found[job_id] = last
         return found
@@ -89,13 +83,13 @@ class RedisEventLog:
             await self._client.delete(keys.events(job_id))
 
 
-def _arguments(append: _Append) -> list[Any]:
-    first, last = append.events[0], append.events[-1]
-    frames = [render(event) for event in append.events]
+def _arguments(job_id: UUID, events: Sequence[JobEvent], ttl: float) -> list[Any]:
+    first, last = events[0], events[-1]
+    frames = [render(event) for event in events]
     return append_events.arguments(
-        stream=keys.events(append.job_id),
-        channel=keys.live(append.job_id),
-        ttl_ms=max(1, int(append.ttl * 1000)),
+        stream=keys.events(job_id),
+        channel=keys.live(job_id),
+        ttl_ms=max(1, int(ttl * 1000)),
         attempt=first.id.attempt,
         first_seq=first.id.seq,
         last_is_final=int(last.type.is_terminal),
@@ -109,6 +103,16 @@ def _appended(reply: Any) -> Appended:
     if parsed is None:
         raise ValueError(f"not an event id: {last!r}")
     return Appended(verdict.decode(), parsed)
+
+
+def _last_id(reply: Any) -> EventId | None:
+    """Read the last entry; what is no stream has none, and hides no other job's."""
+    if isinstance(reply, Exception):
+        error = translate(reply)
+        if isinstance(error, Unavailable):
+            raise error
+        return None
+    return EventId.parse(reply[0][0].decode()) if reply else None
 
 
 def _frame(entry_id: bytes, fields: Any) -> Frame | None:

@@ -15,14 +15,12 @@ from service.telemetry.logs import get_log
 _log = get_log(__name__)
 
 _READ_ORDER = (keys.AGAIN, keys.JOBS)
+_PAGE = 1000
 _FREE_AT_ONCE_MS = 3_600_000
 
 
-async def ensure_group(client: Client) -> bool:
-    """Create the streams and their group from the beginning where missing.
-
-    Returns whether Redis had lost them, or never had them: then every recorded entry is suspect.
-    """
+async def ensure_group(client: Client) -> None:
+    """Create the streams and their group, from the beginning, where missing."""
     with redis_errors():
         for stream in _READ_ORDER:
             try:
@@ -30,7 +28,6 @@ async def ensure_group(client: Client) -> bool:
             except ResponseError as error:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
-        return bool(await client.set(keys.EPOCH, "1", nx=True))
 
 
 class RedisEntryWriter:
@@ -53,8 +50,9 @@ class RedisEntryWriter:
 class RedisJobStream:
     """Reads, reclaims, acknowledges and releases entries for one consumer.
 
-    `once` must be a connection of its own whose timeout exceeds `block`; never cancel a task
-    that is inside `read_new`: its entries would be delivered to nobody.
+    `once` must be a client of its own whose timeout exceeds `block`; never cancel a task that
+    is inside a read: its entries would be delivered to nobody. A read that fails may have been
+    given entries all the same: `read_own_pending` returns them.
     """
 
     def __init__(
@@ -63,7 +61,7 @@ class RedisJobStream:
         self._once = once
         self._commands = commands
         self._consumer = consumer
-        self._block_ms = int(block * 1000)
+        self._block_ms = max(1, int(block * 1000))  # BLOCK 0 would wait for ever
         self._min_idle_ms = int(min_idle * 1000)
         self._cursors = dict.fromkeys(_READ_ORDER, "0-0")
 
@@ -79,14 +77,31 @@ class RedisJobStream:
 
     async def read_own_pending(self) -> list[Delivery]:
         """Read again what was delivered to this consumer and never acknowledged."""
-        return await self._read(dict.fromkeys(_READ_ORDER, "0"), 1000, block=None)
+        return [each for stream in _READ_ORDER for each in await self._own_pending(stream)]
+
+    async def _own_pending(self, stream: str) -> list[Delivery]:
+        found: list[Delivery] = []
+        position = "0"
+        while page := (await self._ask({stream: position}, _PAGE, None)).get(stream.encode()):
+            found += await self._parse(stream, page)
+            position = page[-1][0].decode()
+        return found
 
     async def _read(
         self, positions: dict[Any, Any], count: int, block: int | None
     ) -> list[Delivery]:
+        reply = await self._ask(positions, count, block)
+        found: list[Delivery] = []
+        for stream in positions:
+            found += await self._parse(stream, reply.get(stream.encode(), []))
+        return found
+
+    async def _ask(
+        self, positions: dict[Any, Any], count: int, block: int | None
+    ) -> dict[bytes, Any]:
         try:
             with redis_errors():
-                reply = cast(
+                return cast(
                     "dict[bytes, Any]",
                     await self._once.xreadgroup(
                         keys.GROUP, self._consumer, {**positions}, count=count, block=block
@@ -97,11 +112,7 @@ class RedisJobStream:
                 raise
             _log.warning("group_recreated", reason=str(error))
             await ensure_group(self._commands)
-            return []
-        found: list[Delivery] = []
-        for stream in positions:
-            found += await self._parse(stream, reply.get(stream.encode(), []))
-        return found
+            return {}
 
     async def _parse(self, stream: str, entries: Sequence[Any]) -> list[Delivery]:
         deliveries: list[Delivery] = []
@@ -131,7 +142,7 @@ class RedisJobStream:
     async def _autoclaim(self, stream: str, count: int) -> list[Delivery]:
         try:
             with redis_errors():
-                # Redis 6.2 answers two items, later ones three; deleted entries come as nil there.
+                # Redis 6.2 answers two items with nil for deleted entries, later ones three.
                 reply: Any = await self._once.xautoclaim(
                     stream,
                     keys.GROUP,
@@ -147,7 +158,11 @@ class RedisJobStream:
             await ensure_group(self._commands)
             return []
         self._cursors[stream] = reply[0].decode()
-        return await self._parse(stream, [entry for entry in reply[1] if entry[0] is not None])
+        entries = [entry for entry in reply[1] if entry[0] is not None]
+        if len(entries) < len(reply[1]):
+            # Deleted, yet pending for us now: reading our own entries drops them.
+            await self._own_pending(stream)
+        return await self._parse(stream, entries)
 
     async def acknowledge_if_owner(self, deliveries: Sequence[Delivery]) -> int:
         """Acknowledge and delete the entries that are still this consumer's."""
@@ -174,7 +189,7 @@ class RedisJobStream:
                 stream=stream,
                 group=keys.GROUP,
                 consumer=self._consumer,
-                idle_ms=_FREE_AT_ONCE_MS,
+                idle_ms=max(_FREE_AT_ONCE_MS, self._min_idle_ms),
                 entry_ids=entry_ids,
             )
 
@@ -227,5 +242,5 @@ def _delivery(stream: str, entry_id: bytes, fields: Any) -> Delivery | None:
         job_id = UUID((fields or {})[b"job"].decode())
     except (KeyError, ValueError):
         return None
-    trace = fields.get(b"trace")
-    return Delivery(stream, entry_id.decode(), job_id, trace.decode() if trace else None)
+    trace: str = fields.get(b"trace", b"").decode("ascii", "replace")
+    return Delivery(stream, entry_id.decode(), job_id, trace or None)

@@ -5,16 +5,13 @@ from asyncio import sleep
 from collections.abc import Callable
 from uuid import UUID
 
-from redis.asyncio.client import PubSub
-
 from service.domain.errors import Unavailable
 from service.streams import keys
 from service.streams.connection import Client, redis_errors
+from service.streams.subscription import Subscription
 from service.telemetry.logs import get_log
 
 _log = get_log(__name__)
-
-_WAIT = 1.0
 
 
 class RedisNudges:
@@ -34,17 +31,17 @@ class RedisNudges:
         while True:
             try:
                 with redis_errors():
-                    async with self._once.pubsub(ignore_subscribe_messages=True) as subscription:
-                        await subscription.subscribe(keys.CANCELLATIONS)
-                        await _hear(subscription, on_cancel)
+                    async with self._once.pubsub(ignore_subscribe_messages=True) as connection:
+                        await connection.subscribe(keys.CANCELLATIONS)
+                        await _hear(Subscription(connection), on_cancel)
             except Unavailable as error:
                 _log.warning("nudges_disconnected", error=str(error.__cause__))
                 await sleep(0.2 + random.random())  # noqa: S311 - jitter, no secret
 
 
-async def _hear(subscription: PubSub, on_cancel: Callable[[UUID], None]) -> None:
+async def _hear(subscription: Subscription, on_cancel: Callable[[UUID], None]) -> None:
     while True:
-        message = await subscription.get_message(timeout=_WAIT)
+        message = await subscription.next_message()
         if message is None:
             continue
         try:

@@ -7,10 +7,12 @@ from redis.exceptions import ResponseError
 
 from service.ports import StreamState
 from service.streams import keys
-from service.streams.connection import Client, is_missing_group, redis_errors
+from service.streams.connection import Client, is_missing_group, redis_errors, translate
 from service.streams.job_stream import ensure_group
 
 EntryId = tuple[int, int]
+
+_NOTHING: EntryId = (0, 0)
 
 
 class RedisPending:
@@ -20,22 +22,36 @@ class RedisPending:
         self._client = client
 
     async def ensure_streams(self) -> bool:
-        """Create what is missing; returns whether Redis had lost everything."""
-        return await ensure_group(self._client)
+        """Create what is missing; returns whether Redis had lost everything.
+
+        Readers recreate the streams too, but only this tells, once, that entries were lost.
+        """
+        await ensure_group(self._client)
+        with redis_errors():
+            return bool(await self._client.set(keys.EPOCH, "1", nx=True))
 
     async def state(self, attempt: int) -> StreamState:
         """Describe the stream that entries of such an attempt are in."""
         stream = keys.job_stream(attempt)
         with redis_errors():
-            groups = await self._client.xinfo_groups(stream)
+            last_delivered = await self._last_delivered(stream)
             first = await self._client.xrange(stream, count=1)
-        last_delivered = next(
-            g["last-delivered-id"] for g in groups if g["name"] == keys.GROUP.encode()
-        )
         return StreamState(
-            parse_entry_id(last_delivered.decode()),
+            last_delivered,
             parse_entry_id(cast("bytes", first[0][0]).decode()) if first else None,
         )
+
+    async def _last_delivered(self, stream: str) -> EntryId:
+        try:
+            groups = await self._client.xinfo_groups(stream)
+        except ResponseError as error:
+            if "no such key" not in str(error):
+                raise
+            return _NOTHING
+        for group in groups:
+            if group["name"] == keys.GROUP.encode():
+                return parse_entry_id(group["last-delivered-id"].decode())
+        return _NOTHING
 
     async def not_pending(self, entries: Sequence[tuple[int, str]]) -> list[bool]:
         """Tell, for each (attempt, entry id), whether nobody holds it."""
@@ -49,11 +65,15 @@ class RedisPending:
 
 
 def _is_nobodys(reply: object) -> bool:
-    if isinstance(reply, ResponseError):
-        if is_missing_group(reply):
-            return True
-        raise reply
-    return not reply
+    if not isinstance(reply, Exception):
+        return not reply
+    if isinstance(reply, ResponseError) and (is_missing_group(reply) or _is_no_id(reply)):
+        return True
+    raise translate(reply)
+
+
+def _is_no_id(error: ResponseError) -> bool:
+    return "Invalid stream ID" in str(error)
 
 
 def parse_entry_id(text: str) -> EntryId:

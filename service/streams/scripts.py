@@ -26,6 +26,8 @@ class Script(Generic[P, R]):
         declared = list(inspect.signature(declaration).parameters)
         if declared != [name.removesuffix("...") for name in (*self._keys, *self._args)]:
             raise TypeError(f"{self.name}.lua and its function disagree: {declared}")
+        if any(name.endswith("...") for name in (*self._keys, *self._args[:-1])):
+            raise TypeError(f"{self.name}.lua: only its last argument may be a list")
 
     def arguments(self, *_: P.args, **given: P.kwargs) -> list[Any]:
         """Return the call as EVALSHA wants it: key count, keys, arguments."""

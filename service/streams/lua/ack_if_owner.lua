@@ -7,7 +7,7 @@ local done = 0
 for i = 3, #ARGV do
   local pending = redis.pcall('XPENDING', stream, group, ARGV[i], ARGV[i], 1)
   if pending.err then
-    return 0
+    return string.find(pending.err, 'NOGROUP', 1, true) and 0 or pending
   end
   if pending[1] and pending[1][2] == consumer then
     redis.call('XACK', stream, group, ARGV[i])

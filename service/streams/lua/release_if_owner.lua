@@ -7,7 +7,7 @@ local released = 0
 for i = 4, #ARGV do
   local pending = redis.pcall('XPENDING', stream, group, ARGV[i], ARGV[i], 1)
   if pending.err then
-    return 0
+    return string.find(pending.err, 'NOGROUP', 1, true) and 0 or pending
   end
   if pending[1] and pending[1][2] == consumer then
     redis.call('XCLAIM', stream, group, consumer, 0, ARGV[i], 'IDLE', idle_ms, 'JUSTID')

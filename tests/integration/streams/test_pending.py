@@ -1,0 +1,125 @@
+"""What the group's bookkeeping says about recorded entries."""
+
+import pytest
+
+from service.domain.errors import Unavailable
+from service.ports import StreamState
+from service.streams import keys
+from service.streams.pending import RedisPending, parse_entry_id
+from tests.fixtures.streams import BOTH, JobStreams
+
+
+@pytest.fixture
+def pending(job_streams: JobStreams) -> RedisPending:
+    return RedisPending(job_streams.commands)
+
+
+async def test_a_loss_is_told_once(job_streams: JobStreams, pending: RedisPending) -> None:
+    assert await pending.ensure_streams()
+    assert not await pending.ensure_streams()
+    await job_streams.commands.flushall()
+    assert await pending.ensure_streams()
+    assert not await pending.ensure_streams()
+
+
+async def test_a_loss_is_told_even_if_a_reader_has_recreated_the_streams_before(
+    job_streams: JobStreams, pending: RedisPending
+) -> None:
+    await pending.ensure_streams()
+    await job_streams.commands.flushall()
+    assert await job_streams.consumer().read_new(1) == []
+    assert await job_streams.commands.exists(*BOTH) == 2
+
+    assert await pending.ensure_streams()
+
+
+async def test_streams_are_described_by_how_far_they_were_read_and_where_they_begin(
+    job_streams: JobStreams, pending: RedisPending
+) -> None:
+    assert await pending.state(0) == StreamState((0, 0), None)
+    first, second = await job_streams.add(), await job_streams.add()
+    again = await job_streams.add(1)
+    assert await pending.state(0) == StreamState((0, 0), parse_entry_id(first.entry_id))
+
+    consumer = job_streams.consumer()
+    await consumer.read_new(1)
+    assert await pending.state(0) == StreamState((0, 0), parse_entry_id(first.entry_id))
+    assert await pending.state(7) == StreamState(
+        parse_entry_id(again.entry_id), parse_entry_id(again.entry_id)
+    )
+    await consumer.read_new(2)
+    await consumer.acknowledge_if_owner([first])
+    at_second = parse_entry_id(second.entry_id)
+    assert await pending.state(0) == StreamState(at_second, at_second)
+    await consumer.acknowledge_if_owner([second])
+    assert await pending.state(0) == StreamState(at_second, None)
+
+
+async def test_lost_streams_are_described_as_empty_and_unread(
+    job_streams: JobStreams, pending: RedisPending
+) -> None:
+    await job_streams.add()
+    await job_streams.consumer().read_new(1)
+    await job_streams.commands.flushall()
+    assert await pending.state(0) == StreamState((0, 0), None)
+
+    entry = await job_streams.add()
+    await job_streams.commands.xgroup_create(keys.JOBS, "somebody else's")
+    assert await pending.state(0) == StreamState((0, 0), parse_entry_id(entry.entry_id))
+
+
+async def test_an_entry_is_held_from_its_delivery_to_its_acknowledgement(
+    job_streams: JobStreams, pending: RedisPending
+) -> None:
+    entry, again = await job_streams.add(0), await job_streams.add(1)
+    recorded = [(0, entry.entry_id), (1, again.entry_id)]
+    consumer = job_streams.consumer()
+    assert await pending.not_pending(recorded) == [True, True]
+
+    await consumer.read_new(1)
+    assert await pending.not_pending(recorded) == [True, False]
+    await consumer.read_new(1)
+    assert await pending.not_pending(recorded) == [False, False]
+    assert await pending.not_pending(recorded[::-1]) == [False, False]
+
+    await consumer.acknowledge_if_owner([entry])
+    assert await pending.not_pending(recorded) == [True, False]
+
+
+async def test_what_cannot_be_an_entry_is_nobodys_and_disturbs_no_other(
+    job_streams: JobStreams, pending: RedisPending
+) -> None:
+    entry = await job_streams.add()
+    await job_streams.consumer().read_new(1)
+    recorded = [(0, ""), (0, "garbage"), (0, entry.entry_id), (0, "1-1")]
+    assert await pending.not_pending(recorded) == [True, True, False, True]
+
+
+async def test_nothing_asked_is_nothing_answered(pending: RedisPending) -> None:
+    assert await pending.not_pending([]) == []
+
+
+async def test_after_a_loss_nobody_holds_anything(
+    job_streams: JobStreams, pending: RedisPending
+) -> None:
+    entry = await job_streams.add()
+    await job_streams.consumer().read_new(1)
+    await job_streams.commands.flushall()
+    assert await pending.not_pending([(0, entry.entry_id), (1, entry.entry_id)]) == [True, True]
+
+
+async def test_a_server_that_knows_nothing_answers_nothing(
+    job_streams: JobStreams, pending: RedisPending
+) -> None:
+    entry = await job_streams.add()
+    await job_streams.consumer().read_new(1)
+    await job_streams.commands.config_set("replica-serve-stale-data", "no")
+    await job_streams.commands.replicaof("127.0.0.1", "1")
+    try:
+        with pytest.raises(Unavailable):
+            await pending.not_pending([(0, entry.entry_id)])
+        with pytest.raises(Unavailable):
+            await pending.state(0)
+    finally:
+        await job_streams.commands.replicaof("no", "one")
+        await job_streams.commands.config_set("replica-serve-stale-data", "yes")
