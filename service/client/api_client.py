@@ -1,6 +1,8 @@
 """The calls of the HTTP API that clients make."""
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
@@ -31,11 +33,7 @@ _UNAVAILABLE = frozenset({502, 503, 504})
 _SUBMISSION = _UNAVAILABLE | {409}
 # 429: the server may not have noticed yet that our last stream is gone.
 _STREAM = _UNAVAILABLE | {429}
-_NOT_CONNECTED = (
-    aiohttp.ClientConnectorError,
-    aiohttp.ConnectionTimeoutError,
-    aiohttp.InvalidURL,
-)
+_NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class ApiClient:
@@ -43,7 +41,8 @@ class ApiClient:
 
     Calls raise `ApiProblem`, `Unreachable` or `UnexpectedReply`. What may pass is tried again
     for `patience` seconds, and a cut event stream for `reconnect_within`; `on_trouble` hears
-    of it once per trouble. A stream silent for `silence` seconds counts as cut.
+    of it once per trouble. A stream silent for `silence` seconds counts as cut. `ValueError`
+    for a base URL that is none.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class ApiClient:
         silence: float = 45.0,
         on_trouble: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._base = URL(base_url)
+        self._base = _base_of(base_url)
         self._headers = {"Authorization": f"Bearer {api_key}"}
         self._patience = patience
         self._reconnect_within = reconnect_within
@@ -85,6 +84,7 @@ class ApiClient:
         *,
         iterations: Sequence[str] | None = None,
         mode: str | None = None,
+        agent: str | None = None,
         options: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> JsonObject:
@@ -94,6 +94,8 @@ class ApiClient:
             body["iterations"] = list(iterations)
         if mode is not None:
             body["mode"] = mode
+        if agent is not None:
+            body["agent"] = agent
         if options:
             body["options"] = dict(options)
         headers = {"Idempotency-Key": idempotency_key or str(uuid4()), "Content-Type": _JSON}
@@ -158,7 +160,6 @@ class ApiClient:
                     reading.has_ended = True
                     return
                 await self._check(response, _EVENTS)
-                persistence.succeeded()
                 async with aclosing(_events(response, reading, persistence)) as events:
                     async for event in events:
                         yield event
@@ -250,6 +251,7 @@ async def _events(
     parser = SseParser()
     async for chunk in response.content.iter_any():
         for message in parser.feed(chunk):
+            persistence.succeeded()
             event = reading.take(message)
             if event is not None:
                 yield event
@@ -259,10 +261,25 @@ async def _events(
             persistence.pause = parser.retry_ms / 1000
 
 
+def _base_of(text: str) -> URL:
+    base = URL(text)
+    if base.scheme not in {"http", "https"} or not base.host or base.user or base.password:
+        raise ValueError("a base URL is http:// or https:// and a host, without a user")
+    return base
+
+
 def _told(error: Exception) -> str:
     """Say what failed without the address, which the message has already."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"its certificate is not trusted ({error.certificate_error})"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return error.os_error.strerror or str(error.os_error)
+        return _why(error.os_error)
     return str(error) or type(error).__name__
+
+
+def _why(error: OSError) -> str:
+    # asyncio puts the address into `strerror`; names that cannot be resolved have numbers of
+    # their own.
+    if error.errno is None or isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
+    return os.strerror(error.errno)

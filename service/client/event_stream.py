@@ -113,9 +113,17 @@ class Reading:
             if self.cursor is not None and event_id <= self.cursor:
                 return None
             self.cursor = event_id
-        data = orjson.loads(message.data)
-        if not isinstance(data, dict):
-            raise ValueError("an event's data is not an object")
+        data = _read_object(message.data)
         event = StreamEvent(str(event_id) if event_id else None, message.type, data)
         self.has_ended = event.is_terminal
         return event
+
+
+def _read_object(text: str) -> JsonObject:
+    try:
+        data = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ValueError("an event's data is not JSON") from error
+    if not isinstance(data, dict):
+        raise ValueError("an event's data is not an object")
+    return data

@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
+from time import monotonic
 
 from service.client.errors import ApiProblem, ClientFailure, Unreachable
 
@@ -21,11 +22,16 @@ class Persistence:
         pause: float,
         worth_retrying: Collection[int],
         on_trouble: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.pause = pause
         self._within = within
         self._worth_retrying = worth_retrying
         self._on_trouble = on_trouble
+        self._clock = clock
+        self._sleep = sleep
         self._failures = 0
         self._deadline = 0.0
 
@@ -35,7 +41,7 @@ class Persistence:
 
     async def wait_after(self, failure: ClientFailure, *, has_answered: bool) -> None:
         """Return when to try again, or raise the failure if that is no use."""
-        now = asyncio.get_running_loop().time()
+        now = self._clock()
         if not self._failures:
             self._deadline = now + self._within
         delay = self._delay(failure)
@@ -44,7 +50,7 @@ class Persistence:
         if not self._failures:
             self._on_trouble(f"{failure}; trying again")
         self._failures += 1
-        await asyncio.sleep(delay)
+        await self._sleep(delay)
 
     def _may_pass(self, failure: ClientFailure, has_answered: bool) -> bool:
         if isinstance(failure, Unreachable):

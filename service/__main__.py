@@ -1,0 +1,5 @@
+"""`python -m service` is `usa`."""
+
+from service.cli import main
+
+main()
