@@ -1,5 +1,6 @@
 """Puts the API together."""
 
+import orjson
 from aiohttp import web
 
 from service.api.auth import AUTHENTICATOR, Authenticator
@@ -8,18 +9,27 @@ from service.api.dependencies import DEPENDENCIES, ApiDependencies
 from service.api.endings import ENDINGS, Endings
 from service.api.middleware import add_headers, observe
 from service.api.openapi import DOCUMENT, describe
-from service.api.responses import to_json
+from service.api.protocol_log import protocol_log
 from service.api.routes import METRICS, ROUTES
 from service.api.submission import LARGEST_BODY
 
 
 def create_app(dependencies: ApiDependencies) -> web.Application:
     """Build the application; its shutdown ends open streams and waits, so that handlers return."""
-    app = web.Application(middlewares=(observe, answer_preflight), client_max_size=LARGEST_BODY)
+    app = web.Application(
+        middlewares=(observe, answer_preflight),
+        client_max_size=LARGEST_BODY,
+        handler_args={
+            "logger": protocol_log(),
+            "access_log": None,
+            # Whoever hangs up after sending, as a page does that is left, meant what it sent.
+            "handler_cancellation": True,
+        },
+    )
     app[DEPENDENCIES] = dependencies
     app[AUTHENTICATOR] = Authenticator(dependencies.keys, dependencies.background)
     app[ENDINGS] = Endings(dependencies.jobs, dependencies.background)
-    app[DOCUMENT] = to_json(describe(ROUTES, dependencies.version))
+    app[DOCUMENT] = orjson.dumps(describe(ROUTES, dependencies.version))
     for route in ROUTES:
         route.add_to(app)
     if dependencies.serve_metrics:

@@ -1,7 +1,7 @@
 """Who is calling: API keys, their scopes, and a short memory of both."""
 
 import hashlib
-from asyncio import Future, get_running_loop
+from asyncio import Future, get_running_loop, shield
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,6 @@ _log = get_log(__name__)
 
 _KNOWN_FOR = 30.0
 _UNKNOWN_FOR = 5.0
-_MOST_REMEMBERED = 10_000
 _NO_HASH = hashlib.sha256(b"").digest()
 _REFUSED = "the API key is unknown, expired or revoked"
 
@@ -69,11 +68,13 @@ class Authenticator:
         *,
         clock: Callable[[], float] = monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        most_remembered: int = 10_000,
     ) -> None:
         self._keys = keys
         self._background = background
         self._clock = clock
         self._now = now
+        self._most_remembered = most_remembered
         # Two memories, so that guessed prefixes cannot push real keys out.
         self._known: OrderedDict[str, _Memory] = OrderedDict()
         self._unknown: OrderedDict[str, _Memory] = OrderedDict()
@@ -102,25 +103,21 @@ class Authenticator:
         memory = self._known.get(prefix) or self._unknown.get(prefix)
         if memory is not None and memory.until > self._clock():
             return memory
-        running = self._lookups.get(prefix)
-        return await (running or self._look_up(prefix))
+        answer = self._lookups.get(prefix)
+        if answer is None:
+            answer = self._lookups[prefix] = get_running_loop().create_future()
+            self._background.spawn("find_key", self._look_up(prefix, answer))
+        # Whoever leaves must not take the answer away from the others.
+        return await shield(answer)
 
-    async def _look_up(self, prefix: str) -> _Memory:
-        answer: Future[_Memory] = get_running_loop().create_future()
-        self._lookups[prefix] = answer
+    async def _look_up(self, prefix: str, answer: Future[_Memory]) -> None:
         try:
-            key = await self._keys.find(prefix)
-        except BaseException as error:
-            is_ours = isinstance(error, Exception)
-            answer.set_exception(error if is_ours else Unavailable("The key store"))
-            answer.exception()  # nobody may be waiting for it
-            raise
-        else:
-            memory = self._remember(prefix, key)
-            answer.set_result(memory)
-            return memory
+            answer.set_result(self._remember(prefix, await self._keys.find(prefix)))
+        except Exception as error:  # noqa: BLE001 - it belongs to those who wait for the answer
+            answer.set_exception(error)
         finally:
             del self._lookups[prefix]
+            answer.cancel()
 
     def _remember(self, prefix: str, key: ApiKey | None) -> _Memory:
         place, other = self._known, self._unknown
@@ -130,7 +127,7 @@ class Authenticator:
         place.pop(prefix, None)
         memory = _Memory(key, self._clock() + (_UNKNOWN_FOR if key is None else _KNOWN_FOR))
         place[prefix] = memory
-        if len(place) > _MOST_REMEMBERED:
+        if len(place) > self._most_remembered:
             place.popitem(last=False)
         return memory
 

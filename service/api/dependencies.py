@@ -6,6 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
+from service.api.snapshots import Snapshots
 from service.api.tails import TailHub
 from service.ports import (
     Agent,
@@ -34,6 +35,7 @@ class ApiDependencies:
     events: EventLog
     nudges: Nudges
     tails: TailHub
+    snapshots: Snapshots
     agents: Mapping[str, Agent]
     background: Background
     wake_relay: Wake

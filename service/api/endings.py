@@ -15,16 +15,16 @@ from service.telemetry.metrics import LOOP_FAILURES
 
 _log = get_log(__name__)
 
-_PAUSE = 0.3
-_PAUSE_AFTER_FAILURE = 1.0
+_PAUSES_AFTER_FAILURE = 4
 
 
 class Endings:
-    """Looks at all awaited jobs together, and only while somebody waits."""
+    """Looks at all awaited jobs together, every `pause` seconds and only while somebody waits."""
 
-    def __init__(self, jobs: JobStore, background: Background) -> None:
+    def __init__(self, jobs: JobStore, background: Background, *, pause: float = 0.3) -> None:
         self._jobs = jobs
         self._background = background
+        self._pause = pause
         self._waiting: defaultdict[UUID, set[Future[None]]] = defaultdict(set)
         self._is_looking = False
         self._is_closed = False
@@ -67,12 +67,12 @@ class Endings:
         except Unavailable as error:
             LOOP_FAILURES.labels(loop="endings").inc()
             _log.warning("loop_round_failed", loop="endings", error=str(error))
-            return _PAUSE_AFTER_FAILURE
+            return _PAUSES_AFTER_FAILURE * self._pause
         stands = {job_id: fence.status for job_id, fence in fences.items()}
         # A job that is gone (purged) has nothing left to wait for.
         over = [id_ for id_ in awaited if (s := stands.get(id_)) is None or s.is_terminal]
         self._release(over)
-        return _PAUSE
+        return self._pause
 
     def _release(self, job_ids: list[UUID]) -> None:
         for job_id in job_ids:

@@ -1,6 +1,7 @@
 """What happens around every request: its id, its one log line, its metric, its problem."""
 
 import re
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
 from uuid import uuid4
@@ -11,6 +12,7 @@ from structlog.contextvars import bound_contextvars
 
 from service.api.auth import PRINCIPAL
 from service.api.problems import INTERNAL_ERROR, problem_of
+from service.domain.errors import Unavailable
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import HTTP_SECONDS
 
@@ -20,25 +22,36 @@ _log = get_log(__name__)
 _RESPONSE = web.RequestKey("response", web.StreamResponse)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}", re.ASCII)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Asked every few seconds by machines; worth a line only when the answer is bad.
+_PROBES = frozenset({"/healthz", "/readyz", "/health", "/ready", "/metrics"})
 _CLIENT_LEFT = 499
+# Instead of the versions of Python and of the library.
+_SERVER = "user-story-service"
 _STRICT_POLICY = "default-src 'none'; frame-ancestors 'none'"
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """How a request ended; until something better is known, its client has left."""
+
+    status: int = _CLIENT_LEFT
+    code: str | None = None
+    error: Exception | None = None
 
 
 @web.middleware
 async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request an id, answer every error with a problem, and write one log line."""
     request[REQUEST_ID] = request_id = _request_id(request)
-    started = perf_counter()
-    status, failure = _CLIENT_LEFT, None
+    started, outcome = perf_counter(), _Outcome()
     with bound_contextvars(request_id=request_id):
         try:
             response = await handler(request)
-            status = response.status
+            outcome.status = response.status
         except Exception as error:  # noqa: BLE001 - the last place where an error can be answered
-            response, failure = _answer(request, error)
-            status = response.status
+            response = _answer(request, error, outcome)
         finally:
-            _record(request, status, perf_counter() - started, failure)
+            _record(request, outcome, perf_counter() - started)
     return response
 
 
@@ -47,33 +60,41 @@ def _request_id(request: web.Request) -> str:
     return given if _REQUEST_ID.fullmatch(given) else uuid4().hex
 
 
-def _answer(request: web.Request, error: Exception) -> tuple[web.StreamResponse, Exception | None]:
-    problem = problem_of(error)
-    failure = error if problem is INTERNAL_ERROR else None
-    begun = request.get(_RESPONSE)
+def _answer(request: web.Request, error: Exception, outcome: _Outcome) -> web.StreamResponse:
+    problem, transport = problem_of(error), request.transport
+    begun: web.StreamResponse | None = request.get(_RESPONSE)
+    is_gone = transport is None or transport.is_closing()
+    if not (is_gone and isinstance(error, ConnectionError)):
+        outcome.status, outcome.code, outcome.error = problem.status, problem.code, error
     if begun is None:
-        return problem.respond(request.rel_url.raw_path), failure
+        return problem.respond(request.rel_url.raw_path)
     # A second head inside a body that has begun would be taken for its content.
-    if request.transport is not None:
-        request.transport.abort()
-    return begun, failure
+    if transport is not None:
+        transport.abort()
+    return begun
 
 
-def _record(request: web.Request, status: int, seconds: float, failure: Exception | None) -> None:
+def _record(request: web.Request, outcome: _Outcome, seconds: float) -> None:
     resource = request.match_info.route.resource
     method = request.method if request.method in _METHODS else "OTHER"
     route = resource.canonical if resource else "unmatched"
+    status = outcome.status
     HTTP_SECONDS.labels(method=method, route=route, status=str(status)).observe(seconds)
     principal = request.get(PRINCIPAL)
     fields: dict[str, Any] = {
         "method": method,
         "route": route,
         "status": status,
+        "code": outcome.code,
         "duration_ms": round(seconds * 1000, 1),
         "tenant": principal.owner.tenant_id if principal else None,
     }
-    if failure is not None:
-        _log.error("http_request", **fields, exc_info=failure)
+    if outcome.code == INTERNAL_ERROR.code:
+        _log.error("http_request", **fields, exc_info=outcome.error)
+    elif isinstance(outcome.error, Unavailable):
+        _log.warning("http_request", **fields, reason=str(outcome.error))
+    elif route in _PROBES and status < web.HTTPBadRequest.status_code:
+        _log.debug("http_request", **fields)
     else:
         _log.info("http_request", **fields)
 
@@ -83,6 +104,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     request[_RESPONSE] = response
     if REQUEST_ID in request:
         response.headers["X-Request-ID"] = request[REQUEST_ID]
+    response.headers["Server"] = _SERVER
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "no-referrer"
     response.headers.setdefault("Content-Security-Policy", _STRICT_POLICY)

@@ -7,7 +7,7 @@ from math import ceil
 
 from aiohttp import web
 
-from service.api.responses import json_response
+from service.api.documents import ProblemDocument, ProblemError
 from service.domain.errors import (
     FieldError,
     IdempotencyConflict,
@@ -23,14 +23,6 @@ _TYPE = "urn:user-story-service:problem:"
 _LONGEST_DETAIL = 1000
 _MOST_ERRORS = 50
 
-_HTTP_CODES: Mapping[int, str] = {
-    400: "VALIDATION_ERROR",
-    404: "NOT_FOUND",
-    405: "METHOD_NOT_ALLOWED",
-    413: "STORY_TOO_LARGE",
-    415: "UNSUPPORTED_MEDIA_TYPE",
-}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem(ServiceError):
@@ -45,22 +37,22 @@ class Problem(ServiceError):
 
     def respond(self, instance: str) -> web.Response:
         """Write the problem document; `instance` is the path of the request."""
-        body = {
-            "type": _TYPE + self.code.lower().replace("_", "-"),
-            "title": HTTPStatus(self.status).phrase,
-            "status": self.status,
-            "detail": self.detail[:_LONGEST_DETAIL],
-            "instance": instance,
-            "code": self.code,
-            "errors": [
-                {"field": error.field, "message": error.message}
+        document = ProblemDocument(
+            type=_TYPE + self.code.lower().replace("_", "-"),
+            title=HTTPStatus(self.status).phrase,
+            status=self.status,
+            detail=self.detail[:_LONGEST_DETAIL],
+            # A path may hold bytes that are no text.
+            instance=instance.encode("ascii", "backslashreplace").decode(),
+            code=self.code,
+            errors=[
+                ProblemError(field=error.field, message=error.message)
                 for error in self.errors[:_MOST_ERRORS]
             ],
-            **self.limits,
-        }
-        return json_response(
-            body, status=self.status, headers=self.headers, content_type=CONTENT_TYPE
+            max_bytes=self.limits.get("maxBytes"),
+            max_iterations=self.limits.get("maxIterations"),
         )
+        return document.respond(status=self.status, headers=self.headers, content_type=CONTENT_TYPE)
 
 
 def unauthorized(detail: str) -> Problem:
@@ -102,7 +94,7 @@ def problem_of(error: Exception) -> Problem:
             return Problem(status=422, code="IDEMPOTENCY_CONFLICT", detail=str(error))
         case Unavailable():
             return _unavailable(error)
-        case web.HTTPException() if error.status in _HTTP_CODES:
+        case web.HTTPClientError():
             return _of_http(error)
         case _:
             return INTERNAL_ERROR
@@ -117,11 +109,11 @@ def _unavailable(error: Unavailable) -> Problem:
     )
 
 
-def _of_http(error: web.HTTPException) -> Problem:
-    allow = error.headers.get("Allow")
+def _of_http(error: web.HTTPClientError) -> Problem:
+    meaning, allow = HTTPStatus(error.status), error.headers.get("Allow")
     return Problem(
         status=error.status,
-        code=_HTTP_CODES[error.status],
-        detail=HTTPStatus(error.status).description or error.reason,
+        code="VALIDATION_ERROR" if meaning is HTTPStatus.BAD_REQUEST else meaning.name,
+        detail=meaning.description or meaning.phrase,
         headers={"Allow": allow} if allow else {},
     )

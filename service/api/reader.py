@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from service.domain.errors import Unavailable
-from service.domain.events import EventId, Tail, final_event
+from service.domain.events import BEGINNING, EventId, Tail, final_event
 from service.domain.frames import Frame, render
 from service.domain.job import Job, JobStatus
 from service.ports import EventLog, Recorded
@@ -21,7 +21,8 @@ class Reader:
     """Pushed frames are taken while they follow one another; else the stream is read.
 
     Yields strictly increasing ids. History that neither has is replaced by a snapshot. Attempts
-    below the row's do not count, nor does anything beyond the final event of an ended job.
+    between the reader's own and the row's do not count, nor does anything beyond the final event
+    of an ended job.
     """
 
     def __init__(
@@ -38,7 +39,9 @@ class Reader:
         self._events = events
         self._read_job = read_job
         self._resync = resync
-        self._tail = Tail(cursor)
+        # Only here is the row certainly newer than the cursor; such a one was never given out.
+        self._tail = Tail(BEGINNING if cursor.attempt > job.attempt else cursor)
+        self._passed = BEGINNING
         self._lowest_attempt = 0
         self._final: EventId | None = None
         self._pushed: deque[Frame] = deque()
@@ -69,7 +72,10 @@ class Reader:
         self._wake()
 
     def learn(self, row: Recorded | None, last: EventId | None) -> None:
-        """Take in where the job really stands, and how far its stream goes."""
+        """Take in where the job really stands, and how far its stream goes.
+
+        Both may be older than what the reader has had since.
+        """
         if row is None or row.status is None:
             self.end()
             return
@@ -85,8 +91,6 @@ class Reader:
     def _place(self, status: JobStatus, attempt: int, final_event_id: str | None) -> None:
         self._final = EventId.parse(final_event_id or "")
         self._lowest_attempt = 0 if status.is_terminal else attempt
-        if self._tail.cursor.attempt > attempt:  # we never sent such an id
-            self._tail = Tail()
 
     async def next_batch(self, within: float) -> list[Frame]:
         """Return the next frames, or none after `within` seconds or at the end."""
@@ -105,47 +109,64 @@ class Reader:
         self._pushed.clear()
         batch: list[Frame] = []
         for frame in frames:
-            if frame.id is not None and not self._is_before(frame.id):
+            if frame.id is not None and not self._is_outdated(frame.id):
                 self._deliver(frame, frame.id, batch)
         return batch
 
     async def _read_stream(self) -> list[Frame] | None:
         self._is_behind = False
+        batch: list[Frame] = []
         try:
-            return await self._replay()
+            await self._replay(batch)
         except Unavailable:
             self._is_behind = True
-            await asyncio.sleep(_PAUSE_AFTER_FAILURE)
-            return None
+            if not batch:
+                await asyncio.sleep(_PAUSE_AFTER_FAILURE)
+                return None
+        return batch
 
-    async def _replay(self) -> list[Frame]:
-        batch: list[Frame] = []
+    async def _replay(self, batch: list[Frame]) -> None:
+        """Add what comes next to the batch; what is in it counts, even if this raises."""
         frames = await self._page()
         for frame in frames:
-            if frame.id is None or self._is_before(frame.id) or self.has_ended:
-                continue
-            if not self._tail.accepts(frame.id):
-                await self._replace_history(batch)
-            self._deliver(frame, frame.id, batch)
+            await self._take(frame, batch)
         if len(frames) == _PAGE:
             self._is_behind = True
         elif self._final is not None and not self.has_ended:
             await self._finish_from_row(batch)
-        return batch
 
     async def _page(self) -> list[Frame]:
+        after = max(self._tail.cursor, self._passed)
         try:
-            return await self._events.read_after(self._job_id, self._tail.cursor, _PAGE)
+            frames = await self._events.read_after(self._job_id, after, _PAGE)
         except Unavailable:
             if self._final is None:
                 raise
             return []  # the job has ended, so Postgres has all there is to tell
+        return [frame for frame in frames if not self._is_beyond_the_end(frame.id)]
 
-    def _is_before(self, event_id: EventId) -> bool:
-        return event_id.attempt < self._lowest_attempt or self._tail.is_old(event_id)
+    def _is_beyond_the_end(self, event_id: EventId | None) -> bool:
+        return event_id is not None and self._final is not None and event_id > self._final
+
+    async def _take(self, frame: Frame, batch: list[Frame]) -> None:
+        if frame.id is None or self.has_ended:
+            return
+        if self._is_outdated(frame.id):
+            # Else a whole page of such frames would be read for ever.
+            self._passed = frame.id
+            return
+        if not self._tail.accepts(frame.id):
+            await self._replace_history(batch)
+        self._deliver(frame, frame.id, batch)
+
+    def _is_outdated(self, event_id: EventId) -> bool:
+        # What follows in an attempt that was being told is the rest of it.
+        is_the_rest = event_id.attempt == self._tail.cursor.attempt
+        is_below = event_id.attempt < self._lowest_attempt and not is_the_rest
+        return is_below or self._tail.is_old(event_id)
 
     def _deliver(self, frame: Frame, event_id: EventId, batch: list[Frame]) -> None:
-        if self.has_ended or (self._final is not None and event_id > self._final):
+        if self.has_ended or self._is_beyond_the_end(event_id):
             return
         self._tail.advance(event_id)
         is_end = frame.is_terminal and event_id == (self._final or event_id)
@@ -169,5 +190,9 @@ class Reader:
             return
         self._place(job.status, job.attempt, job.final_event_id)
         event = final_event(job)
-        if event is not None:  # else it was redriven a moment ago
+        if event is None:  # it was redriven a moment ago
+            self.catch_up()
+        elif self._tail.is_old(event.id):
+            self.end()
+        else:
             self._deliver(render(event), event.id, batch)

@@ -2,15 +2,20 @@
 
 import asyncio
 import random
-from typing import Final
+import socket
+import sys
+from contextlib import suppress
+from time import monotonic
+from typing import Any, Final
 
 from aiohttp import web
 
-from service.api.auth import PRINCIPAL
+from service.api.auth import PRINCIPAL, authorize
 from service.api.dependencies import DEPENDENCIES
 from service.api.parameters import read_job_id
 from service.api.reader import Reader
-from service.domain.errors import FieldError, InvalidInput, NotFound
+from service.domain.api_keys import Scope
+from service.domain.errors import FieldError, InvalidInput, NotFound, Unavailable
 from service.domain.events import BEGINNING, EventId
 from service.domain.job import Job
 from service.telemetry.metrics import SSE_CLIENTS, SSE_DROPPED
@@ -18,7 +23,11 @@ from service.telemetry.metrics import SSE_CLIENTS, SSE_DROPPED
 _KEEP_ALIVE_EVERY = 15.0
 _KEEP_ALIVE: Final = b":\n\n"
 _LONGEST_WRITE = 10.0
+_AUTHORIZE_EVERY = 25.0
 _RECONNECT_MS = (500, 1500)
+# What the kernel holds for a client that does not read, instead of megabytes.
+_SEND_BUFFER = 65_536
+_UNACKNOWLEDGED_MS = 30_000
 _HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache, no-transform",
@@ -42,7 +51,11 @@ async def stream_job(request: web.Request) -> web.StreamResponse:
         await response.prepare(request)
         return response
     connected = await dependencies.snapshots.connected(job)
-    async with dependencies.tails.read(job, cursor, tenant_id=tenant_id, user_id=user_id) as reader:
+    reading = dependencies.tails.read(
+        job, cursor, tenant_id=tenant_id, user_id=user_id, is_gone=lambda: _is_gone(request)
+    )
+    async with reading as reader:
+        _bound_what_is_unread(request)
         await response.prepare(request)
         # Spread out, so that the clients of a replica that stops do not come back as one.
         retry = b"retry: %d\n\n" % random.randint(*_RECONNECT_MS)  # noqa: S311 - no secret
@@ -53,14 +66,16 @@ async def stream_job(request: web.Request) -> web.StreamResponse:
 
 def _cursor(request: web.Request) -> EventId:
     """Read where the client stopped; what a browser sends by itself is never refused."""
+    # A browser that reconnects repeats its URL, and has come further since.
+    came_to = EventId.parse(request.headers.get("Last-Event-ID", "")) or BEGINNING
     after = request.query.get("after")
     if after is None:
-        return EventId.parse(request.headers.get("Last-Event-ID", "")) or BEGINNING
-    cursor = EventId.parse(after)
-    if cursor is None:
+        return came_to
+    began_at = EventId.parse(after)
+    if began_at is None:
         message = "an event id looks like 1-42"
         raise InvalidInput(message, errors=[FieldError("after", message)])
-    return cursor
+    return max(began_at, came_to)
 
 
 def _has_seen_the_end(job: Job, cursor: EventId) -> bool:
@@ -68,10 +83,26 @@ def _has_seen_the_end(job: Job, cursor: EventId) -> bool:
     return job.status.is_terminal and final is not None and cursor >= final
 
 
+def _is_gone(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
+
+
+def _bound_what_is_unread(request: web.Request) -> None:
+    transport = request.transport
+    connection: Any = transport.get_extra_info("socket") if transport else None
+    if connection is None or connection.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    with suppress(OSError):  # it has just been closed
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        if sys.platform == "linux":
+            # A client that vanished without a word would else be kept for a quarter of an hour.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
+
+
 async def _follow(
     request: web.Request, response: web.StreamResponse, reader: Reader, opening: bytes
 ) -> None:
-    chunk = opening
+    chunk, authorized_at = opening, monotonic()
     try:
         while True:
             async with asyncio.timeout(_LONGEST_WRITE):
@@ -80,9 +111,18 @@ async def _follow(
                 break
             frames = await reader.next_batch(_KEEP_ALIVE_EVERY)
             chunk = b"".join(frame.wire for frame in frames) or _KEEP_ALIVE
+            if monotonic() - authorized_at >= _AUTHORIZE_EVERY:
+                await _authorize_again(request)
+                authorized_at = monotonic()
     except TimeoutError:
         SSE_DROPPED.inc()
         if request.transport is not None:
             request.transport.abort()
     except ConnectionResetError:
         return  # the client has left, which is how most streams end
+
+
+async def _authorize_again(request: web.Request) -> None:
+    """Raise if the key has been revoked or has expired since; in doubt, the stream goes on."""
+    with suppress(Unavailable):
+        await authorize(request, Scope.JOBS_READ)

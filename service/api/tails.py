@@ -1,7 +1,7 @@
 """Live event streams: one subscription for the whole process, one reader per client."""
 
-from asyncio import Future, get_running_loop
-from collections.abc import AsyncIterator
+from asyncio import Lock
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from time import monotonic
@@ -18,23 +18,30 @@ from service.telemetry.logs import get_log
 
 _log = get_log(__name__)
 
-SILENCE: Final = 3.0
+CHECK_EVERY: Final = 1.0
+
+IsGone = Callable[[], bool]
 
 
 @dataclass(slots=True)
 class _Watch:
-    """The readers of one job here; `subscribed` is done when frames can be heard."""
+    """The readers of one job here, and whether each one's client is gone.
 
-    subscribed: Future[None]
-    heard_at: float = field(default_factory=monotonic)
-    readers: set[Reader] = field(default_factory=set)
+    `known_at` is when it was last heard of or looked at.
+    """
+
+    readers: dict[Reader, IsGone] = field(default_factory=dict)
+    known_at: float = field(default_factory=monotonic)
+    entering: Lock = field(default_factory=Lock)
+    is_subscribed: bool = False
 
 
 class TailHub:
     """Hands every published frame to the readers of its job.
 
     `silence` is how long, in seconds, a watched job may say nothing before its row and its
-    stream are looked at: a lost message delays a reader by no more than that.
+    stream are looked at. `check_silence` does that, and is to be called every `CHECK_EVERY`
+    seconds: a lost message delays a reader by no more than both.
     """
 
     def __init__(
@@ -44,7 +51,7 @@ class TailHub:
         jobs: JobStore,
         snapshots: Snapshots,
         *,
-        silence: float = SILENCE,
+        silence: float = 3.0,
     ) -> None:
         self._events = events
         self._feed = feed
@@ -64,7 +71,7 @@ class TailHub:
             watch = self._watches.get(job_id)
             if watch is None:
                 continue
-            watch.heard_at = monotonic()
+            watch.known_at = monotonic()
             for reader in watch.readers:
                 reader.push(frame)
 
@@ -75,9 +82,18 @@ class TailHub:
 
     @asynccontextmanager
     async def read(
-        self, job: Job, cursor: EventId, *, tenant_id: str, user_id: str | None
+        self,
+        job: Job,
+        cursor: EventId,
+        *,
+        tenant_id: str,
+        user_id: str | None,
+        is_gone: IsGone,
     ) -> AsyncIterator[Reader]:
-        """Open a reader after `cursor`; tenant and user are those who may see the job."""
+        """Open a reader after `cursor`; tenant and user are those who may see the job.
+
+        It ends within moments once its client `is_gone`.
+        """
         reader = Reader(
             job,
             cursor,
@@ -87,38 +103,38 @@ class TailHub:
         )
         if self._is_closed:
             reader.end()
-        watch = self._watches.get(job.id)
-        is_first = watch is None
-        if watch is None:
-            watch = self._watches[job.id] = _Watch(get_running_loop().create_future())
-        watch.readers.add(reader)
+        watch = self._watches.setdefault(job.id, _Watch())
+        watch.readers[reader] = is_gone
         try:
-            if is_first:
-                await self._subscribe(job.id, watch)
-            else:
-                await watch.subscribed
+            await self._subscribe(job.id, watch)
             yield reader
         finally:
-            watch.readers.discard(reader)
+            del watch.readers[reader]
             if not watch.readers:
                 del self._watches[job.id]
                 await self._feed.unsubscribe(job.id)
 
     async def _subscribe(self, job_id: UUID, watch: _Watch) -> None:
-        # Without Redis the feed subscribes when it has reconnected, and everybody catches up.
-        try:
-            with suppress(Unavailable):
-                await self._feed.subscribe(job_id)
-        finally:
-            watch.subscribed.set_result(None)
+        """Return when frames can be heard, whoever came first and may have left since."""
+        async with watch.entering:
+            if not watch.is_subscribed:
+                # Without Redis the feed subscribes when it has reconnected, and all catch up.
+                with suppress(Unavailable):
+                    await self._feed.subscribe(job_id)
+                watch.is_subscribed = True
 
     async def check_silence(self) -> None:
-        """Look at all jobs that have said nothing for a while, in one statement."""
+        """Look at all jobs that have said nothing for a while, in one statement.
+
+        Ends the readers of clients that have left, too: until something is written to them,
+        nothing else would.
+        """
+        self._end_abandoned()
         now = monotonic()
         silent = [
             job_id
             for job_id, watch in self._watches.items()
-            if now - watch.heard_at >= self._silence
+            if now - watch.known_at >= self._silence
         ]
         if not silent:
             return
@@ -130,8 +146,17 @@ class TailHub:
             last = {}
         for job_id in silent:
             watch = self._watches.get(job_id)
-            for reader in list(watch.readers) if watch else ():
+            if watch is None:
+                continue
+            watch.known_at = now
+            for reader in watch.readers:
                 reader.learn(rows.get(job_id), last.get(job_id))
+
+    def _end_abandoned(self) -> None:
+        for watch in self._watches.values():
+            for reader, is_gone in watch.readers.items():
+                if is_gone():
+                    reader.end()
 
     async def close(self) -> None:
         """End all readers, now and from now on; their clients go on at another replica."""

@@ -1,6 +1,7 @@
 """One client's place in a job's events: increasing ids, no silent gap, exactly one end."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from service.api import reader as reader_module
 from service.api.reader import Reader
+from service.domain.errors import Unavailable
 from service.domain.events import BEGINNING, EventId, EventType, JobEvent, Tail
 from service.domain.frames import Frame, render, render_snapshot
 from service.domain.job import Job, JobStatus, Owner
@@ -49,6 +51,7 @@ class Bench:
     log: FailingEventLog
     client: FakeAsyncRedis
     row: Job
+    row_fails: int = 0
     resyncs: int = 0
     got: list[Frame] = field(default_factory=list)
 
@@ -72,6 +75,9 @@ class Bench:
         )  # fmt: skip
 
     async def _read_job(self) -> Job | None:
+        if self.row_fails:
+            self.row_fails -= 1
+            raise Unavailable("Postgres")
         return self.row
 
     async def _resync(self, job: Job) -> Frame:
@@ -93,6 +99,16 @@ async def bench() -> AsyncIterator[Bench]:
     client = fake_client()
     yield Bench(a_log(client, background), client, a_job(uuid4()))
     await background.cancel()
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "_PAGE", 4)
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "_PAUSE_AFTER_FAILURE", 0.0)
 
 
 async def test_history_comes_first_and_pushed_frames_follow(bench: Bench) -> None:
@@ -230,10 +246,8 @@ async def test_a_cursor_that_was_never_given_out_starts_from_the_beginning(bench
     assert await bench.read(bench.reader(EventId(9, 9))) == ["1-1"]
 
 
-async def test_a_reader_that_cannot_read_says_nothing_and_tries_again(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reader_module, "_PAUSE_AFTER_FAILURE", 0.0)
+@pytest.mark.usefixtures("no_pause")
+async def test_a_reader_that_cannot_read_says_nothing_and_tries_again(bench: Bench) -> None:
     await bench.write(1, 1)
     bench.log.fail_before = 1
     reader = bench.reader()
@@ -256,13 +270,97 @@ async def test_a_reader_that_falls_behind_reads_the_stream_instead_of_queueing(
     assert await bench.read(reader) == [f"1-{seq}" for seq in range(2, 12)]
 
 
-async def test_a_long_history_is_read_page_by_page(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reader_module, "_PAGE", 4)
+@pytest.mark.usefixtures("small_pages")
+async def test_a_long_history_is_read_page_by_page(bench: Bench) -> None:
     await bench.write(1, *range(1, 14))
 
     assert await bench.read(bench.reader()) == [f"1-{seq}" for seq in range(1, 14)]
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_outdated_events_by_the_page_do_not_hold_a_reader_up(bench: Bench) -> None:
+    await bench.write(1, *range(1, 14))
+    await bench.write(2, 1)
+    bench.row = replace(bench.row, attempt=2)
+
+    async with asyncio.timeout(2):
+        assert await bench.read(bench.reader()) == ["2-1"]
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_events_beyond_the_end_by_the_page_do_not_hold_a_reader_up(bench: Bench) -> None:
+    await bench.write(3, *range(1, 14))
+    bench.row = replace(bench.row, attempt=2, status=JobStatus.CANCELLED, final_event_id="2-1")
+
+    async with asyncio.timeout(2):
+        assert await bench.read(bench.reader()) == ["resync", "2-1"]
+
+
+async def test_a_row_from_before_what_was_told_tells_nothing_twice(bench: Bench) -> None:
+    await bench.write(1, 1)
+    reader = bench.reader()
+    await bench.read(reader)
+    before = _fence(bench.row)
+    await bench.write(2, 1, 2)
+    bench.row = replace(bench.row, attempt=2)
+    reader.push(render(an_event(bench.row.id, 2, 2)))
+    assert await bench.read(reader) == ["2-1", "2-2"]
+
+    reader.learn(before, EventId(2, 2))
+
+    assert await bench.read(reader) == []
+
+
+async def test_the_rest_of_an_attempt_that_was_being_told_is_not_left_out(bench: Bench) -> None:
+    await bench.write(1, 1)
+    reader = bench.reader()
+    await bench.read(reader)
+    await bench.write(1, 2)
+    bench.row = replace(bench.row, attempt=2)
+
+    reader.learn(_fence(bench.row), EventId(1, 2))
+
+    assert await bench.read(reader) == ["1-2"]
+
+
+async def test_a_reader_of_an_end_that_was_taken_back_goes_on(bench: Bench) -> None:
+    await bench.write(1, 1)
+    reader = bench.reader()
+    await bench.read(reader)
+    ended = replace(bench.row, status=JobStatus.FAILED, final_event_id="1-2", error={})
+    bench.row = replace(bench.row, status=JobStatus.QUEUED, attempt=2)
+    await bench.write(2, 1)
+
+    reader.learn(_fence(ended), EventId(2, 1))
+
+    assert await bench.read(reader) == ["resync", "2-1"]
+    assert not reader.has_ended
+
+
+@pytest.mark.usefixtures("no_pause")
+async def test_what_was_read_before_postgres_went_away_is_told(bench: Bench) -> None:
+    await bench.write(1, 1, 2)
+    await bench.append(an_event(bench.row.id, 1, 5, EventType.COMPLETE))
+    bench.row = completed(bench.row, "1-5")
+    bench.row_fails = 1
+
+    assert await bench.read(bench.reader()) == ["1-1", "1-2", "resync", "1-5"]
+
+
+@pytest.mark.usefixtures("no_pause")
+async def test_an_end_that_comes_while_postgres_is_away_hides_nothing_before_it(
+    bench: Bench,
+) -> None:
+    await bench.write(1, 1, 2)
+    await bench.complete(1, 3)
+    reader = bench.reader()
+    bench.row_fails = 1
+    first = await reader.next_batch(0.0)
+
+    await bench.append(bench.final_frame())
+
+    assert [str(frame.id) for frame in first] == ["1-1", "1-2"]
+    assert await bench.read(reader) == ["1-3"]
 
 
 def _fence(job: Job) -> Recorded:
@@ -279,6 +377,7 @@ class Play:
         self.reader = bench.reader()
         self.attempt, self.seq = 1, 0
         self.written: list[JobEvent] = []
+        self.looked: tuple[Recorded, EventId | None] = (_fence(bench.row), None)
 
     @property
     def told(self) -> list[EventId]:
@@ -308,6 +407,17 @@ class Play:
     async def reconnect(self) -> None:
         self.reader.catch_up()
 
+    async def look(self) -> None:
+        """Ask Postgres and Redis where the job stands; the answers may be taken in later."""
+        last = await self.bench.log.real.last_ids([self.bench.row.id])
+        self.looked = (_fence(self.bench.row), last.get(self.bench.row.id))
+
+    async def take_in(self) -> None:
+        self.reader.learn(*self.looked)
+
+    async def postgres_away(self) -> None:
+        self.bench.row_fails = 1
+
     async def another_replica(self) -> None:
         await self.read()
         self.reader = self.bench.reader(self.told[-1] if self.told else BEGINNING)
@@ -320,7 +430,8 @@ class Play:
         final = self.bench.final_frame()
         await self.write(final)
         self.reader.learn(_fence(self.bench.row), final.id)
-        await self.read()
+        while not self.reader.has_ended:
+            await self.read()
         return final.id
 
     async def write(self, event: JobEvent) -> None:
@@ -337,11 +448,24 @@ STEPS = (
     Play.next_attempt,
     Play.flushall,
     Play.reconnect,
+    Play.look,
+    Play.take_in,
+    Play.postgres_away,
     Play.another_replica,
     Play.read,
 )
 
 
+@pytest.fixture(scope="module")
+def tiny_reader() -> Iterator[None]:
+    """A page is full, and a pause is over, before an example has become long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader_module, "_PAGE", 3)
+        patch.setattr(reader_module, "_PAUSE_AFTER_FAILURE", 0.0)
+        yield
+
+
+@pytest.mark.usefixtures("tiny_reader")
 @given(steps=st.lists(st.sampled_from(STEPS), max_size=40))
 async def test_whatever_is_lost_ids_increase_and_exactly_one_end_comes_last(
     steps: list[Callable[[Play], Awaitable[None]]],

@@ -1,0 +1,159 @@
+"""The OpenAPI 3.1 description, made from the models that validate requests and write answers."""
+
+from collections.abc import Iterable, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+from aiohttp import web
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
+from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
+
+from service.api.documents import ProblemDocument
+from service.api.operations import JSON, OPERATIONS, Answer, JsonSchema, Operation
+from service.api.problems import CONTENT_TYPE
+from service.api.routing import Route
+from service.domain.api_keys import Scope
+
+DOCUMENT: Final = web.AppKey("openapi", bytes)
+
+_SCHEMAS = "#/components/schemas/"
+_SECURITY: Sequence[JsonSchema] = ({"bearer": []}, {"apiKey": []})
+# Whoever must be recognised can be refused, and needs the server that knows the keys.
+_WITH_KEY = (401, 403, 500, 503)
+
+
+async def answer_openapi(request: web.Request) -> web.StreamResponse:
+    """Answer with the description."""
+    return web.Response(body=request.config_dict[DOCUMENT], content_type=JSON)
+
+
+def describe(routes: Iterable[Route], version: str) -> JsonSchema:
+    """Describe the routes that have an operation name."""
+    paths: dict[str, JsonSchema] = {}
+    for route in routes:
+        if route.operation is not None:
+            operation = _operation(route.operation, OPERATIONS[route.operation], route.scope)
+            paths.setdefault(route.path, {})[route.method.lower()] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "User story service",
+            "version": version,
+            "description": "Improves user stories as jobs that can be watched, repeated safely "
+            "and cancelled.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(),
+            "responses": {f"Problem{status}": _problem(status) for status in _statuses()},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
+        },
+    }
+
+
+def _operation(name: str, operation: Operation, scope: Scope | None) -> JsonSchema:
+    description = operation.description
+    if scope is not None:
+        description += f" Needs a key with the scope `{scope}`."
+    described: JsonSchema = {
+        "operationId": name,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "description": description,
+        "security": list(_SECURITY) if scope is not None else [],
+        "responses": _responses(operation, scope),
+    }
+    if operation.parameters:
+        described["parameters"] = [
+            {
+                "name": parameter.name,
+                "in": parameter.place,
+                "description": parameter.description,
+                "required": parameter.place == "path",
+                "schema": parameter.schema,
+            }
+            for parameter in operation.parameters
+        ]
+    if operation.body is not None:
+        content = {JSON: {"schema": _reference(operation.body)}}
+        described["requestBody"] = {"required": True, "content": content}
+    return described
+
+
+def _responses(operation: Operation, scope: Scope | None) -> JsonSchema:
+    refused = {*operation.problems, *(_WITH_KEY if scope is not None else ())}
+    problems: JsonSchema = {
+        str(status): {"$ref": f"#/components/responses/Problem{status}"}
+        for status in sorted(refused - operation.answers.keys())
+    }
+    return {str(s): _answer(answer) for s, answer in operation.answers.items()} | problems
+
+
+def _answer(answer: Answer) -> JsonSchema:
+    described: JsonSchema = {"description": answer.description}
+    if answer.content:
+        described["content"] = {
+            media_type: {"schema": _reference(model) if model else _plain(media_type)}
+            for media_type, model in answer.content.items()
+        }
+    return described
+
+
+def _plain(media_type: str) -> JsonSchema:
+    return {"type": "object" if media_type == JSON else "string"}
+
+
+def _reference(model: type[BaseModel]) -> JsonSchema:
+    return {"$ref": _SCHEMAS + model.__name__}
+
+
+def _statuses() -> list[int]:
+    own = {status for operation in OPERATIONS.values() for status in operation.problems}
+    return sorted({*own, *_WITH_KEY})
+
+
+def _problem(status: int) -> JsonSchema:
+    content = {CONTENT_TYPE: {"schema": _reference(ProblemDocument)}}
+    return {"description": HTTPStatus(status).phrase, "content": content}
+
+
+def _schemas() -> JsonSchema:
+    modes: dict[type[BaseModel], JsonSchemaMode] = {ProblemDocument: "serialization"}
+    for operation in OPERATIONS.values():
+        if operation.body is not None:
+            modes[operation.body] = "validation"
+        for answer in operation.answers.values():
+            modes |= {model: "serialization" for model in answer.content.values() if model}
+    _, described = models_json_schema(
+        list(modes.items()), ref_template=_SCHEMAS + "{model}", schema_generator=_Schemas
+    )
+    definitions: JsonSchema = described["$defs"]
+    return definitions
+
+
+class _Schemas(GenerateJsonSchema):
+    """Schemas without titles and with few unions, because the tools that read them are simple."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - part of the contract
+        """Leave out titles that only repeat the names."""
+        return False
+
+    def nullable_schema(self, schema: NullableSchema) -> JsonSchema:
+        """Write `type: [x, null]` instead of a union."""
+        inner = self.generate_inner(schema["schema"])
+        if isinstance(inner.get("type"), str):
+            return {**inner, "type": [inner["type"], "null"]}
+        return super().nullable_schema(schema)
+
+    def default_schema(self, schema: WithDefaultSchema) -> JsonSchema:
+        """Leave out a default of null: it only says that the value may be missing."""
+        described = super().default_schema(schema)
+        if described.get("default", ...) is None:
+            del described["default"]
+        return described

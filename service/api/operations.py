@@ -1,0 +1,210 @@
+"""What each operation takes, answers and refuses, as the OpenAPI description tells it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel
+
+from service.api.documents import (
+    AcceptedJob,
+    CancelledJob,
+    FinishedJob,
+    Health,
+    IterationDocument,
+    IterationList,
+    JobDocument,
+    JobPage,
+    Readiness,
+    Version,
+)
+from service.api.iterations import CATEGORIES
+from service.api.parameters import DEFAULT_PAGE, LARGEST_PAGE, LONGEST_WAIT
+from service.api.submission import Submission
+from service.domain.iterations import PRODUCT_TYPES
+from service.domain.job import JobStatus
+
+JsonSchema = dict[str, Any]
+
+MARKDOWN: Final = "text/markdown"
+EVENTS: Final = "text/event-stream"
+JSON: Final = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One thing a caller says outside of the body."""
+
+    name: str
+    place: Literal["path", "query", "header"]
+    description: str
+    schema: JsonSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful answer: its representations by media type, None where it is not JSON."""
+
+    description: str
+    content: Mapping[str, type[BaseModel] | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One operation; `problems` are the statuses it has beyond those that all have."""
+
+    tag: str
+    summary: str
+    description: str
+    answers: Mapping[int, Answer]
+    parameters: tuple[Parameter, ...] = ()
+    body: type[BaseModel] | None = None
+    problems: tuple[int, ...] = ()
+
+
+def _json(description: str, model: type[BaseModel]) -> Answer:
+    return Answer(description, {JSON: model})
+
+
+def _filter(name: str, description: str, choices: tuple[str, ...]) -> Parameter:
+    return Parameter(name, "query", description, {"type": "string", "enum": [*choices]})
+
+
+_JOB_ID = Parameter("id", "path", "The job's id.", {"type": "string", "format": "uuid"})
+_WAIT = Parameter(
+    "wait",
+    "query",
+    "Wait up to so many seconds for the job to end before answering.",
+    {"type": "number", "minimum": 0, "maximum": LONGEST_WAIT, "default": 0},
+)
+_EVENT_ID = {"type": "string", "pattern": "^[0-9]{1,10}-[0-9]{1,12}$"}
+
+OPERATIONS: Mapping[str, Operation] = {
+    "create_job": Operation(
+        tag="jobs",
+        summary="Submit a user story",
+        description="Queues a job that improves the story. With `wait` the answer holds the "
+        "finished job if it ends in time; otherwise read the job later, or watch its stream.",
+        parameters=(
+            _WAIT,
+            Parameter(
+                "Idempotency-Key",
+                "header",
+                "Sent again with the same body within a day, it answers with the same job.",
+                {"type": "string", "pattern": "^[!-~]{1,255}$"},
+            ),
+        ),
+        body=Submission,
+        answers={
+            202: _json("The job is queued.", AcceptedJob),
+            200: _json("The job ended within `wait`.", FinishedJob),
+        },
+        problems=(400, 408, 413, 415, 422),
+    ),
+    "list_jobs": Operation(
+        tag="jobs",
+        summary="List jobs",
+        description="Pages of the caller's jobs, newest first, without their results.",
+        parameters=(
+            _filter("status", "Only jobs of this status.", tuple(JobStatus)),
+            Parameter(
+                "limit",
+                "query",
+                "Jobs per page.",
+                {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": LARGEST_PAGE,
+                    "default": DEFAULT_PAGE,
+                },
+            ),
+            Parameter(
+                "cursor",
+                "query",
+                "`nextCursor` of the page before.",
+                {"type": "string", "pattern": "^[A-Za-z0-9_-]{32}$"},
+            ),
+        ),
+        answers={200: _json("A page.", JobPage)},
+        problems=(400,),
+    ),
+    "get_job": Operation(
+        tag="jobs",
+        summary="Read a job",
+        description="Status, progress, result and cost of a job; its improved story as Markdown "
+        "with `Accept: text/markdown`.",
+        parameters=(_JOB_ID, _WAIT),
+        answers={200: Answer("The job.", {JSON: JobDocument, MARKDOWN: None})},
+        problems=(400, 404, 406),
+    ),
+    "cancel_job": Operation(
+        tag="jobs",
+        summary="Cancel a job",
+        description="Cancels a job that has not ended; cancelling it again changes nothing.",
+        parameters=(_JOB_ID,),
+        answers={200: _json("The job is cancelled.", CancelledJob)},
+        problems=(404, 409),
+    ),
+    "stream_job": Operation(
+        tag="jobs",
+        summary="Watch a job",
+        description="Server-sent events of a job from its start or after a cursor, during and "
+        "after the job; the last one is `complete`, `error` or `cancelled`.",
+        parameters=(
+            _JOB_ID,
+            Parameter("after", "query", "The id of the last event seen.", _EVENT_ID),
+            Parameter("Last-Event-ID", "header", "The same, as browsers send it.", _EVENT_ID),
+        ),
+        answers={
+            200: Answer("The events.", {EVENTS: None}),
+            204: Answer("The last event has been seen."),
+        },
+        problems=(400, 404),
+    ),
+    "list_iterations": Operation(
+        tag="iterations",
+        summary="List the iterations a story can go through",
+        description="In the order they run in.",
+        parameters=(
+            _filter("productType", "Only those that apply to it.", PRODUCT_TYPES),
+            _filter("category", "Only those of this category.", CATEGORIES),
+        ),
+        answers={200: _json("The iterations.", IterationList)},
+        problems=(400,),
+    ),
+    "get_iteration": Operation(
+        tag="iterations",
+        summary="Read one iteration",
+        description="What it looks at and what it may change.",
+        parameters=(Parameter("id", "path", "The iteration's id.", {"type": "string"}),),
+        answers={200: _json("The iteration.", IterationDocument)},
+        problems=(404,),
+    ),
+    "get_health": Operation(
+        tag="service",
+        summary="Ask whether the process is alive",
+        description="Depends on no other server.",
+        answers={200: _json("It is.", Health)},
+    ),
+    "get_readiness": Operation(
+        tag="service",
+        summary="Ask whether requests can be served",
+        description="Needs Postgres; without Redis the service is ready but degraded.",
+        answers={
+            200: _json("They can.", Readiness),
+            503: _json("Postgres does not answer.", Readiness),
+        },
+    ),
+    "get_version": Operation(
+        tag="service",
+        summary="Ask what this is",
+        description="Name and version of the service.",
+        answers={200: _json("What it is.", Version)},
+    ),
+    "get_openapi": Operation(
+        tag="service",
+        summary="Read this description",
+        description="The OpenAPI document.",
+        answers={200: Answer("This document.", {JSON: None})},
+    ),
+}

@@ -1,0 +1,92 @@
+"""What callers say in paths, queries and headers; raises `InvalidInput` naming what is wrong."""
+
+import re
+from collections.abc import Collection
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from aiohttp import web
+
+from service.api.cursors import decode_cursor
+from service.domain.errors import FieldError, InvalidInput, NotFound
+from service.domain.job import JobStatus
+
+LONGEST_WAIT: Final = 60
+LARGEST_PAGE: Final = 100
+DEFAULT_PAGE: Final = 20
+
+_SECONDS = re.compile(r"\d{1,3}(\.\d{1,30})?([eE][+-]?\d{1,3})?", re.ASCII)
+_COUNT = re.compile(r"\d{1,4}", re.ASCII)
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}", re.ASCII)
+_TRACE_PARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII
+)
+
+
+def read_job_id(request: web.Request) -> UUID:
+    """Return the job in the path; what is no id belongs to no job, so raises `NotFound`."""
+    text = request.match_info["id"]
+    if not _UUID.fullmatch(text):
+        raise NotFound("no job has such an id")
+    return UUID(text)
+
+
+def read_wait(request: web.Request) -> float:
+    """Return how many seconds the caller will wait for the job to end; 0 by default."""
+    text = request.query.get("wait", "0")
+    if not _SECONDS.fullmatch(text) or float(text) > LONGEST_WAIT:
+        raise _refusal("wait", f"give a number of seconds from 0 to {LONGEST_WAIT}")
+    return float(text)
+
+
+def read_limit(request: web.Request) -> int:
+    """Return how many items a page may have."""
+    text = request.query.get("limit", str(DEFAULT_PAGE))
+    if not _COUNT.fullmatch(text) or not 1 <= int(text) <= LARGEST_PAGE:
+        raise _refusal("limit", f"give a number from 1 to {LARGEST_PAGE}")
+    return int(text)
+
+
+def read_status(request: web.Request) -> JobStatus | None:
+    """Return the status that listed jobs must have; None for any."""
+    chosen = read_choice(request, "status", tuple(JobStatus))
+    return None if chosen is None else JobStatus(chosen)
+
+
+def read_choice(request: web.Request, name: str, choices: Collection[str]) -> str | None:
+    """Return which of the choices a filter names; None without the filter."""
+    text = request.query.get(name)
+    if text is not None and text not in choices:
+        raise _refusal(name, f"it is not one of {', '.join(choices)}")
+    return text
+
+
+def read_cursor(request: web.Request) -> tuple[datetime, UUID] | None:
+    """Return the place after which the page begins; None for the first page."""
+    text = request.query.get("cursor")
+    if text is None:
+        return None
+    place = decode_cursor(text)
+    if place is None:
+        raise _refusal("cursor", "it is not a `nextCursor` of this service")
+    return place
+
+
+def read_idempotency_key(request: web.Request) -> str | None:
+    """Return the key under which a repeated submission is recognised."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise _refusal("Idempotency-Key", "give 1 to 255 visible ASCII characters")
+    return key
+
+
+def read_trace_parent(request: web.Request) -> str | None:
+    """Return the W3C trace context to carry on; one that is malformed counts as none."""
+    given = request.headers.get("traceparent", "")
+    return given if _TRACE_PARENT.fullmatch(given) else None
+
+
+def _refusal(field: str, message: str) -> InvalidInput:
+    return InvalidInput(f"{field}: {message}", errors=[FieldError(field, message)])

@@ -1,0 +1,59 @@
+"""What machines ask: alive, ready, which version, how much of everything."""
+
+from asyncio import gather, timeout
+from typing import Final
+
+from aiohttp import web
+from prometheus_client.aiohttp import make_aiohttp_handler
+
+from service.api.dependencies import DEPENDENCIES
+from service.api.documents import JOBS_PATH, Entry, Health, Readiness, Version
+from service.domain.errors import Unavailable
+from service.ports import Probe
+from service.telemetry.metrics import REGISTRY
+
+_NAME: Final = "user-story-service"
+_LINKS = {"jobs": JOBS_PATH, "openapi": "/openapi.json", "ready": "/readyz"}
+_OK: Final = "ok"
+_AWAY: Final = "unavailable"
+# Less than what orchestrators usually wait for a probe.
+_PROBE_SECONDS = 0.8
+
+answer_metrics = make_aiohttp_handler(REGISTRY)
+
+
+async def answer_healthz(request: web.Request) -> web.StreamResponse:  # noqa: ARG001 - depends on nothing
+    """Say that the process answers; a dependency that is away must not restart it."""
+    return Health(status=_OK).respond()
+
+
+async def answer_readyz(request: web.Request) -> web.StreamResponse:
+    """Say whether requests can be served: never without Postgres, degraded without Redis."""
+    to = request.config_dict[DEPENDENCIES]
+    postgres, redis = await gather(_check(to.probe_postgres), _check(to.probe_redis))
+    checks = {"postgres": postgres, "redis": redis}
+    if postgres != _OK:
+        readiness = Readiness(status=_AWAY, checks=checks)
+        return readiness.respond(status=503, headers={"Retry-After": "2"})
+    return Readiness(status=_OK if redis == _OK else "degraded", checks=checks).respond()
+
+
+async def _check(probe: Probe) -> str:
+    try:
+        async with timeout(_PROBE_SECONDS):
+            await probe()
+    except (Unavailable, TimeoutError):
+        return _AWAY
+    return _OK
+
+
+async def answer_version(request: web.Request) -> web.StreamResponse:
+    """Say what this is."""
+    to = request.config_dict[DEPENDENCIES]
+    return Version(name=_NAME, version=to.version, offline=to.offline).respond()
+
+
+async def answer_entry(request: web.Request) -> web.StreamResponse:
+    """Say what answers here, to whoever opens the address."""
+    version = request.config_dict[DEPENDENCIES].version
+    return Entry(name=_NAME, version=version, links=_LINKS).respond()
