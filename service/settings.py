@@ -1,13 +1,68 @@
 """Every setting, its default, its limits, and the relations between them."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+_HIGHEST_PORT = 65_535
+
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 400)]
-Port = Annotated[int, Field(ge=0, le=65_535)]
+Port = Annotated[int, Field(ge=0, le=_HIGHEST_PORT)]
+
+# How late a server may answer after a wait has run out, with the network in between.
+_LATE_ANSWER = 0.5
+
+_HOST_AND_PORT = re.compile(r"(\[[^\[\]\s]*\]|[^:\[\]\s]*)(?::(\d{1,5}))?", re.ASCII)
+
+
+def _check_address(text: str, *schemes: str) -> None:
+    """Refuse at start what a driver would only refuse when it connects; never repeats the text."""
+    beginnings = [f"{scheme}://" for scheme in schemes]
+    if not text.lower().startswith(tuple(beginnings)):
+        raise ValueError(f"it must begin with {' or '.join(beginnings)}")
+    # Postgres takes several hosts in one address.
+    for host in urlsplit(text).netloc.rpartition("@")[2].split(","):
+        match = _HOST_AND_PORT.fullmatch(host)
+        if match is None or int(match[2] or 0) > _HIGHEST_PORT:
+            raise ValueError("it has no valid host and port")
+
+
+def _redis_address(secret: SecretStr) -> SecretStr:
+    _check_address(secret.get_secret_value(), "redis", "rediss", "unix")
+    return secret
+
+
+def _postgres_address(secret: SecretStr) -> SecretStr:
+    _check_address(secret.get_secret_value(), "postgresql", "postgres")
+    return secret
+
+
+def _http_address(text: str) -> str:
+    _check_address(text, "http", "https")
+    parts = urlsplit(text)
+    if not parts.hostname or parts.username is not None:
+        raise ValueError("it must name a host, without a user or password")
+    return text
+
+
+RedisAddress = Annotated[SecretStr, AfterValidator(_redis_address)]
+PostgresAddress = Annotated[SecretStr, AfterValidator(_postgres_address)]
+HttpAddress = Annotated[str, AfterValidator(_http_address)]
+
+
+def _in_capitals(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
 
 
 def _either(name: str, bare: str) -> AliasChoices:
@@ -17,10 +72,18 @@ def _either(name: str, bare: str) -> AliasChoices:
 class ClientSettings(BaseSettings):
     """What a command that talks to a running service needs."""
 
-    model_config = SettingsConfigDict(env_prefix="USA_", extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="USA_",
+        env_ignore_empty=True,
+        extra="ignore",
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
 
     home: Path = Field(Path(".usa"), description="Folder of the embedded servers and of the key.")
-    api_url: str = Field("http://127.0.0.1:3000", description="The service that clients talk to.")
+    api_url: HttpAddress = Field(
+        "http://127.0.0.1:3000", description="The service that clients talk to."
+    )
     api_key: SecretStr | None = Field(
         None, description="The key that clients send; else the file `key` in USA_HOME."
     )
@@ -30,15 +93,19 @@ class Settings(BaseSettings):
     """How the service runs; durations in seconds."""
 
     model_config = SettingsConfigDict(
-        env_prefix="USA_", extra="ignore", populate_by_name=True, hide_input_in_errors=True
+        env_prefix="USA_",
+        env_ignore_empty=True,
+        extra="ignore",
+        populate_by_name=True,
+        hide_input_in_errors=True,
     )
 
-    redis_url: SecretStr | None = Field(
+    redis_url: RedisAddress | None = Field(
         None,
         validation_alias=_either("REDIS_URL", "REDIS_URL"),
         description="Redis or Valkey; without it `usa up` and `usa demo` start their own.",
     )
-    database_url: SecretStr | None = Field(
+    database_url: PostgresAddress | None = Field(
         None,
         validation_alias=_either("DATABASE_URL", "DATABASE_URL"),
         description="Postgres; without it `usa up` and `usa demo` start their own.",
@@ -55,7 +122,9 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins that browsers may call the API from, separated by commas."
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_in_capitals)
+    ] = Field(
         "INFO",
         validation_alias=_either("LOG_LEVEL", "LOG_LEVEL"),
         description="Least severity that is logged.",
@@ -70,7 +139,7 @@ class Settings(BaseSettings):
         validation_alias=_either("ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY"),
         description="Key of the Claude API; workers need it, the API does not.",
     )
-    anthropic_base_url: str = Field(
+    anthropic_base_url: HttpAddress = Field(
         "https://api.anthropic.com",
         validation_alias=_either("ANTHROPIC_BASE_URL", "ANTHROPIC_BASE_URL"),
         description="Where the Claude API is.",
@@ -130,9 +199,10 @@ class Settings(BaseSettings):
                 f"USA_RENEW_EVERY ({self.renew_every:g}) must be less than a third of "
                 f"USA_LEASE ({self.lease:g}): two lost renewals must not lose a job"
             )
-        if self.block >= self.socket_timeout:
+        if self.block + _LATE_ANSWER > self.socket_timeout:
             raise ValueError(
-                f"USA_BLOCK ({self.block:g}) must be less than "
-                f"USA_SOCKET_TIMEOUT ({self.socket_timeout:g})"
+                f"USA_BLOCK ({self.block:g}) must be at least {_LATE_ANSWER:g} s less than "
+                f"USA_SOCKET_TIMEOUT ({self.socket_timeout:g}): "
+                "an idle queue must not look like an outage"
             )
         return self

@@ -16,6 +16,7 @@ Answer = TypeVar("Answer")
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
+_UNTIL_CANCELLED_AGAIN = 0.5
 
 
 async def retry_while_unavailable(
@@ -87,7 +88,13 @@ class Background:
             left = deadline - monotonic()
             if left <= 0:
                 break
-            await asyncio.wait(self._tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            patience = min(left, _UNTIL_CANCELLED_AGAIN)
+            ended, _ = await asyncio.wait(
+                self._tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not ended:
+                # Before Python 3.12 `wait_for`, which drivers use, can swallow a cancellation.
+                cancelled.clear()
         for task in self._tasks:
             _log.error("background_task_did_not_end", task=task.get_name())
 

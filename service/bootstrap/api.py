@@ -7,7 +7,7 @@ from service import __version__
 from service.api.app import create_app
 from service.api.dependencies import ApiDependencies
 from service.api.snapshots import Snapshots
-from service.api.tails import SILENCE, TailHub
+from service.api.tails import CHECK_EVERY, TailHub
 from service.bootstrap.agents import planning_agents
 from service.bootstrap.connections import Connections
 from service.bootstrap.listening import listening
@@ -60,7 +60,7 @@ async def serving_api(
             offline=settings.model == "offline",
         )
     )
-    silence = Periodic("silence", tails.check_silence, SILENCE)
+    silence = Periodic("silence", tails.check_silence, CHECK_EVERY)
     hearing = vital.spawn("tails", tails.run())
     checking = vital.spawn("silence", silence.run())
     try:

@@ -3,7 +3,7 @@
 from service.embedded.errors import EmbeddedServerError
 from service.embedded.folders import make_socket_folder, remove_socket_folder
 from service.embedded.postgres import EmbeddedPostgres
-from service.embedded.servers import EmbeddedServers, Urls
+from service.embedded.servers import EmbeddedServers, Urls, find_running_database
 from service.embedded.valkey import EmbeddedValkey
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "EmbeddedServers",
     "EmbeddedValkey",
     "Urls",
+    "find_running_database",
     "make_socket_folder",
     "remove_socket_folder",
 ]

@@ -49,6 +49,11 @@ class EmbeddedPostgres:
         return f"postgresql://{USER}@/{DATABASE}?host={self._sockets}&port={PORT}"
 
     @property
+    def socket(self) -> Path:
+        """Where the server listens while it runs."""
+        return self._sockets / f".s.PGSQL.{PORT}"
+
+    @property
     def pid(self) -> int:
         """Process id; RuntimeError when the server was not started or was stopped."""
         return self._process.pid
@@ -91,11 +96,10 @@ class EmbeddedPostgres:
         return Command([str(binaries.postgres), "-D", str(self._data), *options], identity.name)
 
     def _why_not_ready(self) -> str:
-        path = self._sockets / f".s.PGSQL.{PORT}"
         exists = f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'"  # noqa: S608 - a constant
         try:
-            if run_statement(path, USER, "postgres", exists) == 0:
-                run_statement(path, USER, "postgres", f"CREATE DATABASE {DATABASE}")
+            if run_statement(self.socket, USER, "postgres", exists) == 0:
+                run_statement(self.socket, USER, "postgres", f"CREATE DATABASE {DATABASE}")
         except (OSError, StatementRefusedError) as error:
             return str(error)
         return ""

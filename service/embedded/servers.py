@@ -13,6 +13,9 @@ from service.embedded.locks import read_note, take_lock, write_note
 from service.embedded.postgres import EmbeddedPostgres
 from service.embedded.valkey import EmbeddedValkey
 
+_OWNER_LOCK = "owner.lock"
+_LINES_OF_NOTE = 2
+
 
 @dataclass(frozen=True)
 class Urls:
@@ -20,6 +23,15 @@ class Urls:
 
     redis_url: str
     database_url: str
+
+
+def find_running_database(home: Path) -> str | None:
+    """Return the address of the PostgreSQL that another process of ours runs in `home`, if any."""
+    note = read_note(home / _OWNER_LOCK)
+    if len(note) < _LINES_OF_NOTE:
+        return None
+    postgres = EmbeddedPostgres(home, Path(note[1]))
+    return postgres.url if postgres.socket.exists() else None
 
 
 class EmbeddedServers:
@@ -88,13 +100,13 @@ class EmbeddedServers:
 
     def _own(self, home: Path) -> tuple[int, Path | None]:
         """Return the lock on the home folder and the socket folder its last owner left."""
-        path = home / "owner.lock"
+        path = home / _OWNER_LOCK
         note = read_note(path)
         lock = take_lock(path)
         if lock is None:
             pid = note[0] if note else "unknown"
             raise EmbeddedServerError(f"another `usa up` uses this folder (pid {pid}): {home}")
-        return lock, Path(note[1]) if len(note) > 1 else None
+        return lock, Path(note[1]) if len(note) == _LINES_OF_NOTE else None
 
     def _start_valkey(self, home: Path, sockets: Path, cleanups: ExitStack) -> str:
         self.valkey = EmbeddedValkey(

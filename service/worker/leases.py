@@ -2,10 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from time import monotonic
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from service.domain.attempt import Delivery, Fence
 from service.domain.errors import Unavailable
@@ -45,9 +45,14 @@ class Lease:
         self._on_doubt = on_doubt
 
     @property
+    def age(self) -> float:
+        """Seconds since the last renewal that worked was sent."""
+        return monotonic() - self.renewed_at
+
+    @property
     def in_doubt(self) -> bool:
         """Whether so much of the lease has passed since a renewal was sent that it may end."""
-        return monotonic() - self.renewed_at > _DOUBT_AFTER * self._lasts
+        return self.age > _DOUBT_AFTER * self._lasts
 
     def check(self) -> None:
         """Tell the attempt when doubt begins and when it ends."""
@@ -55,6 +60,9 @@ class Lease:
         if in_doubt != self._was_in_doubt:
             self._was_in_doubt = in_doubt
             self._on_doubt(in_doubt)
+
+
+Renew: TypeAlias = Callable[[Sequence[Lease]], Awaitable[None]]
 
 
 class LeaseKeeper:
@@ -87,8 +95,10 @@ class LeaseKeeper:
         """Show that the event loop is alive, for as long as this runs."""
         while True:
             self._ticked_at = monotonic()
-            for lease in self._snapshot():
+            held = self._snapshot()
+            for lease in held:
                 lease.check()
+            LEASE_AGE_SECONDS.set(max((lease.age for lease in held), default=0.0))
             await asyncio.sleep(_TICK)
 
     async def stop(self) -> None:
@@ -133,44 +143,43 @@ class LeaseKeeper:
 
     async def _renew_until_stopped(self) -> None:
         async with self._open_stores() as (postgres, redis):
-            while not self._stopping.is_set():
-                started = monotonic()
-                await self._round(postgres, redis)
-                await self._pause(started + self._renew_every)
+            await asyncio.gather(
+                self._repeat("postgres", lambda held: self._renew_rows(postgres, held)),
+                self._repeat("redis", lambda held: self._renew_entries(redis, held)),
+            )
+
+    async def _repeat(self, server: str, renew: Renew) -> None:
+        while not self._stopping.is_set():
+            started = monotonic()
+            await self._round(server, renew)
+            await self._pause(started + self._renew_every)
 
     async def _pause(self, until: float) -> None:
         # A threading event cannot be awaited, so it is looked at often.
         while (left := until - monotonic()) > 0 and not self._stopping.is_set():  # noqa: ASYNC110
             await asyncio.sleep(min(left, _TICK))
 
-    async def _round(self, postgres: LeaseStore, redis: EntryLeases) -> None:
+    async def _round(self, server: str, renew: Renew) -> None:
+        """Renew once; whatever goes wrong, the next round tries again."""
         held = self._snapshot()
         if not held:
-            LEASE_AGE_SECONDS.set(0)
             return
         stalled_for = monotonic() - self._ticked_at
         if stalled_for > _LONGEST_STALL:
-            LEASE_RENEWALS.labels(server="all", result="stalled").inc()
-            _log.error("event_loop_stalled", seconds=round(stalled_for, 1))
+            LEASE_RENEWALS.labels(server=server, result="stalled").inc()
+            _log.error("event_loop_stalled", server=server, seconds=round(stalled_for, 1))
             return
-        await asyncio.gather(
-            self._guarded("postgres", self._renew_rows(postgres, held)),
-            self._guarded("redis", self._renew_entries(redis, held)),
-        )
-        LEASE_AGE_SECONDS.set(monotonic() - min(lease.renewed_at for lease in held))
-
-    async def _guarded(self, server: str, renewal: Coroutine[Any, Any, None]) -> None:
+        result = "renewed"
         try:
             async with asyncio.timeout(max(self._renew_every, 1.0)):
-                await renewal
+                await renew(held)
         except (Unavailable, TimeoutError) as error:
-            LEASE_RENEWALS.labels(server=server, result="unavailable").inc()
-            _log.warning("renewal_unavailable", server=server, error=str(error))
-        except Exception:  # noqa: BLE001 - renewal survives every error of its own servers
-            LEASE_RENEWALS.labels(server=server, result="failed").inc()
+            result = "unavailable"
+            _log.warning("renewal_unavailable", server=server, error=repr(error))
+        except Exception:  # noqa: BLE001 - without renewals every job of the worker is lost
+            result = "failed"
             _log.exception("renewal_failed", server=server)
-        else:
-            LEASE_RENEWALS.labels(server=server, result="renewed").inc()
+        LEASE_RENEWALS.labels(server=server, result=result).inc()
 
     async def _renew_rows(self, postgres: LeaseStore, held: Sequence[Lease]) -> None:
         sent_at = monotonic()
@@ -189,4 +198,5 @@ class LeaseKeeper:
             self._main.call_soon_threadsafe(lease.on_lost)
 
     async def _renew_entries(self, redis: EntryLeases, held: Sequence[Lease]) -> None:
+        # Entries that are somebody else's by now are no loss: only Postgres decides about leases.
         await redis.renew_if_owner([lease.delivery for lease in held])

@@ -10,6 +10,7 @@ from uuid import UUID
 from service.domain.attempt import Claim
 from service.domain.errors import Unavailable
 from service.domain.events import JobEvent
+from service.domain.job import JobStatus
 from service.ports import JobStream, Nudges, Wake
 from service.supervision import Background
 from service.telemetry.logs import get_log
@@ -29,7 +30,7 @@ _LAST_PART = 0.2
 
 
 class WorkerPool:
-    """`start` once and `stop` once.
+    """Starts once and stops once; stopping it again, or before its start, does nothing.
 
     `vital` runs the loops without which a worker is no use. `on_claim` is called when jobs have
     been taken from the queue, so that it can be refilled.
@@ -56,6 +57,7 @@ class WorkerPool:
         self._attempts = Background()
         self._deadline: float | None = None
         self._loops: list[asyncio.Task[None]] = []
+        self._reading: asyncio.Task[None] | None = None
         self._consumer = Consumer(
             stream,
             dependencies.attempts,
@@ -107,28 +109,31 @@ class WorkerPool:
 
     async def stop(self) -> None:
         """Take no more jobs, let the running ones end within the grace, hand back the rest."""
+        if self._reading is None or self.is_draining:
+            return
         self._deadline = monotonic() + self._grace
         _log.info("worker_draining", worker=self.worker_id, running=len(self._slots))
         self._consumer.stop()
-        await self._end_within(self._grace)
-        if not self._reading.done():
-            _log.error("consumer_did_not_end", worker=self.worker_id)
+        await self._end_within_grace(self._reading, self._deadline)
         handed_back = len(self._slots)
         for processor in self._slots:
             processor.hand_back()
         await self._attempts.drain(_RECORDING)
+        await self._attempts.cancel()
         for loop in self._loops:
             loop.cancel()
+        await asyncio.wait(self._loops)
         await self._to.leases.stop()
         await self._leave()
         SLOTS.labels(state="free").set(0)
         _log.info("worker_stopped", worker=self.worker_id, handed_back=handed_back)
 
-    async def _end_within(self, grace: float) -> None:
+    async def _end_within_grace(self, reading: asyncio.Task[None], deadline: float) -> None:
         # The consumer first: what it claims in its last round is still to be waited for.
-        started = monotonic()
-        await asyncio.wait({self._reading}, timeout=grace)
-        await self._attempts.drain(max(0.0, started + grace - monotonic()))
+        await asyncio.wait({reading}, timeout=self._grace)
+        if not reading.done():
+            _log.error("consumer_did_not_end", worker=self.worker_id)
+        await self._attempts.drain(max(0.0, deadline - monotonic()))
 
     async def _leave(self) -> None:
         try:
@@ -170,20 +175,19 @@ class WorkerPool:
             await processor.process()
         finally:
             self._slots.vacate(job_id)
-            self._consumer.wake()
+            self._consumer.job_ended(job_id)
 
     def _on_cancel(self, job_id: UUID) -> None:
-        if self._slots.running(job_id) is not None:
-            self._attempts.spawn("nudged", self._abort_if_ended(job_id))
+        processor = self._slots.running(job_id)
+        if processor is not None:
+            self._attempts.spawn("nudged", self._abort_if_superseded(job_id, processor))
 
-    async def _abort_if_ended(self, job_id: UUID) -> None:
+    async def _abort_if_superseded(self, job_id: UUID, processor: JobProcessor) -> None:
         """Believe Postgres, not the nudge: an abort for nothing would cost a paid call."""
         try:
             row = (await self._to.attempts.read_fences([job_id])).get(job_id)
         except Unavailable as error:
             _log.warning("nudge_not_verified", job=str(job_id), error=str(error))
             return
-        processor = self._slots.running(job_id)
-        is_over = row is None or row.status is None or row.status.is_terminal
-        if processor is not None and is_over:
+        if row is None or (row.attempt, row.status) != (processor.attempt, JobStatus.PROCESSING):
             processor.abort()

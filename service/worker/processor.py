@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
 from time import monotonic
 from typing import Protocol
 from uuid import UUID
@@ -16,6 +15,7 @@ from service.domain.job import Job
 from service.domain.outcome import Failed, Outcome, Stopped, Succeeded, Superseded
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import PICKUP_SECONDS
+from service.worker.claim_clock import ClaimClock
 from service.worker.dependencies import AttemptDependencies
 from service.worker.endings import AttemptEnding
 from service.worker.event_writer import EventWriter
@@ -24,6 +24,8 @@ from service.worker.running_attempt import RunningAttempt, StopRequested
 _log = get_log(__name__)
 
 _EVENT_MARGIN = 3600.0
+# Whoever swallows a cancellation gets another one.
+_CANCEL_AGAIN = 5.0
 
 
 class Drain(Protocol):
@@ -53,6 +55,7 @@ class JobProcessor:
         self._job: Job = claim.job
         self._to = dependencies
         self._drain = drain
+        self._clock = ClaimClock(claim)
         self._work: asyncio.Task[Outcome] | None = None
         self._interruption: Outcome | None = None
         self._is_processing = True
@@ -61,9 +64,17 @@ class JobProcessor:
             self._job.attempt,
             dependencies.events,
             dependencies.background,
-            ttl=_seconds_until(self._job.deadline_at) + _EVENT_MARGIN,
+            ttl=max(0.0, self._clock.seconds_until(self._job.deadline_at)) + _EVENT_MARGIN,
             retention=dependencies.event_retention,
             listener=listener,
+        )
+        self._attempt = RunningAttempt(
+            self._job,
+            claim.checkpoints,
+            events=self._writer,
+            ledger=dependencies.ledger,
+            background=dependencies.background,
+            brakes=self,
         )
         self._lease = dependencies.leases.hold(
             claim.fence,
@@ -101,7 +112,7 @@ class JobProcessor:
     @property
     def is_suspect(self) -> bool:
         """Whether the job may have crashed a worker since its last checkpoint."""
-        return self._job.crash_count > 0
+        return self._job.crash_count > 0 and not self._attempt.has_progressed
 
     @property
     def lease_in_doubt(self) -> bool:
@@ -123,8 +134,9 @@ class JobProcessor:
 
     def _interrupt(self, why: Outcome) -> None:
         # Once the attempt's work has ended, recording must not be disturbed.
-        if self._work is not None and not self._work.done() and self._interruption is None:
-            self._interruption = why
+        if self._work is None or not self._work.done():
+            self._interruption = self._interruption or why
+        if self._work is not None:
             self._work.cancel()
 
     def _on_doubt(self, in_doubt: bool) -> None:
@@ -137,11 +149,11 @@ class JobProcessor:
     async def process(self) -> None:
         """Run the attempt to its end, whatever that is."""
         bind_contextvars(job=str(self._job.id), attempt=self._job.attempt)
-        PICKUP_SECONDS.observe(max(0.0, -_seconds_until(self._job.available_at)))
+        self._measure_pickup()
         started = monotonic()
         try:
             outcome = await self._perform()
-            ending = AttemptEnding(self._claim, self._job, self._writer, self._to)
+            ending = AttemptEnding(self._claim, self._clock, self._writer, self._to)
             name = await ending.record(outcome)
         finally:
             self._is_processing = False
@@ -151,34 +163,40 @@ class JobProcessor:
         seconds = round(monotonic() - started, 3)
         _log.info("attempt_ended", ending=name, failure=failure, seconds=seconds)
 
+    def _measure_pickup(self) -> None:
+        # A job that is taken over from a lost worker has been due for nobody knows how long.
+        if not self._job.crash_count:
+            PICKUP_SECONDS.observe(max(0.0, -self._clock.seconds_until(self._job.available_at)))
+
     async def _perform(self) -> Outcome:
-        attempt = RunningAttempt(
-            self._job,
-            self._claim.checkpoints,
-            events=self._writer,
-            ledger=self._to.ledger,
-            background=self._to.background,
-            brakes=self,
-        )
-        self._work = self._to.background.spawn("attempt", self._run_agent(attempt))
-        left = _seconds_until(self._job.deadline_at)
-        await asyncio.wait({self._work}, timeout=max(0.0, left))
-        if not self._work.done():
+        if self._interruption is not None:
+            return self._interruption
+        work = self._work = self._to.background.spawn("attempt", self._run_agent())
+        left = self._clock.seconds_until(self._job.deadline_at)
+        await asyncio.wait({work}, timeout=max(0.0, left))
+        while not work.done():
             message = "the job did not end before its deadline"
             self._interrupt(Failed("DEADLINE_EXCEEDED", message, retryable=False))
-            await asyncio.wait({self._work})
-        await attempt.bookings_done()
-        if self._work.cancelled():
-            return self._interruption or Stopped()
-        return self._work.result()
+            await asyncio.wait({work}, timeout=_CANCEL_AGAIN)
+        await self._attempt.bookings_done()
+        return self._judge(work)
 
-    async def _run_agent(self, attempt: RunningAttempt) -> Outcome:
+    def _judge(self, work: asyncio.Task[Outcome]) -> Outcome:
+        """Believe the agent only if nobody interrupted it, or it succeeded all the same."""
+        outcome = None if work.cancelled() else work.result()
+        if self._interruption is None:
+            message = "the agent's work was cancelled by something of its own"
+            return outcome or Failed("PROCESSING_ERROR", message, retryable=True)
+        # An error that replaced the cancellation, in some clean-up, must not count against the job.
+        return outcome if isinstance(outcome, Succeeded) else self._interruption
+
+    async def _run_agent(self) -> Outcome:
         agent = self._to.agents.get(self._job.agent)
         if agent is None:
             message = f"this worker has no agent {self._job.agent!r}"
             return Failed("PROCESSING_ERROR", message, retryable=True)
         try:
-            return Succeeded(await agent.run(attempt))
+            return Succeeded(await agent.run(self._attempt))
         except StopRequested:
             return Stopped()
         except LeaseLost:
@@ -193,7 +211,3 @@ class JobProcessor:
             # The text of an unknown error may hold anything, so users see only its type.
             message = f"an unexpected {type(error).__name__} occurred"
             return Failed("PROCESSING_ERROR", message, retryable=False)
-
-
-def _seconds_until(moment: datetime) -> float:
-    return (moment - datetime.now(UTC)).total_seconds()

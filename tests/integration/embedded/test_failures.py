@@ -64,7 +64,7 @@ def test_a_server_that_ends_while_starting_is_quoted(tmp_path: Path, socket_fold
     broken = program(tmp_path / "broken", "echo 'disk on fire' >&2; exit 3")
     home = tmp_path / "home"
     with pytest.raises(EmbeddedServerError, match="valkey ended while starting") as refusal:
-        EmbeddedValkey(home, socket_folder, binary=broken).start()
+        EmbeddedValkey(home, socket_folder / "broken", binary=broken).start()
     assert str(refusal.value).endswith(f"{home}/valkey.log:\n  disk on fire")
 
 
@@ -73,7 +73,7 @@ def test_a_program_that_cannot_be_executed_is_quoted(tmp_path: Path, socket_fold
     garbage.write_bytes(b"\x00\x01\x02")
     garbage.chmod(0o755)
     with pytest.raises(EmbeddedServerError, match=r"cannot start .*garbage: .*Exec format error"):
-        EmbeddedValkey(tmp_path / "home", socket_folder, binary=garbage).start()
+        EmbeddedValkey(tmp_path / "home", socket_folder / "garbage", binary=garbage).start()
 
 
 def test_data_that_cannot_be_created_is_explained_and_leaves_no_half_of_it(

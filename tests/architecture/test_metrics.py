@@ -1,0 +1,60 @@
+"""Every metric is ours, explained, bounded in its labels, and moved by some code."""
+
+from typing import Any
+
+import pytest
+from prometheus_client.metrics import MetricWrapperBase
+
+from service.telemetry import metrics
+from tests.architecture.sources import modules, names_in
+
+INSTRUMENTS: dict[str, Any] = {
+    name: value for name, value in vars(metrics).items() if isinstance(value, MetricWrapperBase)
+}
+# Labels whose values the code chooses; an id or a user in one of them would grow without end.
+LABELS = {
+    "ending",
+    "kind",
+    "loop",
+    "method",
+    "model",
+    "repair",
+    "result",
+    "route",
+    "server",
+    "state",
+    "status",
+    "verdict",
+    "what",
+    "write",
+}
+
+by_name = pytest.mark.parametrize("name", INSTRUMENTS)
+
+
+@by_name
+def test_a_metric_has_our_prefix_and_a_sentence_that_explains_it(name: str) -> None:
+    [family] = INSTRUMENTS[name].describe()
+    assert family.name.startswith("usa_")
+    assert family.documentation[0].isupper()
+    assert family.documentation.endswith(".")
+
+
+@by_name
+def test_a_metric_has_only_labels_with_few_values(name: str) -> None:
+    assert set(INSTRUMENTS[name]._labelnames) <= LABELS
+
+
+@by_name
+def test_a_metric_is_moved_by_some_code(name: str) -> None:
+    movers = [
+        path
+        for path, tree in modules().items()
+        if path != "service/telemetry/metrics.py" and name in set(names_in(tree))
+    ]
+    assert movers != []
+
+
+def test_every_metric_is_registered_where_it_is_served() -> None:
+    registered = {family.name for family in metrics.REGISTRY.collect()}
+    assert {i.describe()[0].name for i in INSTRUMENTS.values()} <= registered != set()

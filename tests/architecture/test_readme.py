@@ -1,0 +1,49 @@
+"""What the README says about the code is so."""
+
+import re
+
+import pytest
+
+from service.cli.config import settings_table
+from tests.fixtures.readme import README, ROOT, rows, section
+
+CRITERIA = rows("What USA-38 asks for")
+
+
+def test_its_settings_are_those_of_the_code() -> None:
+    assert settings_table() in section("Settings")
+
+
+def test_its_code_map_shows_every_room_and_nothing_else() -> None:
+    shown = [re.findall(r"`service/(\w+)`", module)[0] for _, module, _ in rows("Code map")]
+    children = (ROOT / "service").iterdir()
+    there = {path.stem for path in children if path.suffix in {"", ".py"}}
+    assert sorted(shown) == sorted(there - {"__init__", "__main__", "__pycache__"})
+
+
+@pytest.mark.parametrize("criterion", CRITERIA, ids=lambda row: str(row[0]))
+def test_each_criterion_names_code_and_a_test_that_exist(criterion: list[str]) -> None:
+    _, where, proof = criterion
+    code = re.findall(r"`(service/[\w./-]+)`", where)
+    tests = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", proof)
+    assert code != []
+    assert tests != []
+    assert [path for path in code if not (ROOT / path).exists()] == []
+    for path, name in tests:
+        assert f"def {name or 'test_'}" in (ROOT / path).read_text()
+
+
+def test_all_ten_criteria_are_there() -> None:
+    assert len(CRITERIA) == 10
+
+
+def test_its_links_lead_somewhere() -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+    assert targets != []
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_its_targets_of_make_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"\bmake ([a-z]+)", README))
+    assert {t for t in targets if not re.search(rf"^{t}:", makefile, re.MULTILINE)} == set()

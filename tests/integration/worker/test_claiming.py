@@ -1,0 +1,381 @@
+"""Claim and acknowledge: no job runs twice, and no entry goes that somebody needs."""
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from service.domain.attempt import Delivery, Verdict
+from service.domain.events import EventId
+from service.domain.job import JobStatus
+from service.domain.transitions import Complete, Retry
+from service.telemetry.metrics import REGISTRY
+from tests.fixtures.factories import an_id, terms
+from tests.fixtures.models import HeldModel, ScriptedModel
+from tests.fixtures.streams import BOTH
+from tests.fixtures.waiting import eventually
+from tests.integration.worker.watching import Watch
+from tests.integration.worker.workplace import Workplace, calling
+
+# Whatever must not wait for a lease would wait for longer than any of these tests.
+LONG_LEASE = {"lease": 60.0, "renew_every": 0.5}
+
+
+def verdicts(verdict: Verdict) -> float:
+    name = "usa_jobs_claimed_total"
+    return REGISTRY.get_sample_value(name, {"verdict": verdict.value}) or 0.0
+
+
+async def another_workers(workplace: Workplace, job_id: UUID, entry: Delivery) -> Any:
+    """A job that a worker of which nothing is known runs under a live lease."""
+    (claim,) = await workplace.stores.attempts.claim([entry], terms("stranger", lease=60.0))
+    assert claim.verdict is Verdict.CLAIMED
+    return claim
+
+
+async def pending_are(workplace: Workplace, count: int) -> None:
+    """Return once so many entries are delivered and not acknowledged."""
+
+    async def are() -> bool:
+        return len(await workplace.streams.pending()) == count
+
+    await eventually(are, what=f"{count} entries are pending")
+
+
+# --- claiming ----------------------------------------------------------------------------------
+
+
+async def test_a_claim_whose_reply_was_lost_is_claimed_again_by_the_same_worker(
+    workplace: Workplace,
+) -> None:
+    watch = Watch()
+    watch.unheard["claim"] = 2
+    job_id = await workplace.submit("sleep", steps=2)
+
+    async with workplace.worker(watch=watch, **LONG_LEASE):
+        assert await workplace.ended(job_id) == [JobStatus.COMPLETED]
+        await workplace.is_idle()
+
+    job = await workplace.job(job_id)
+    assert (job.attempt, job.crash_count, job.error_count) == (3, 0, 0)
+    assert await workplace.terminal_events(job_id) == ["complete"]
+    assert [ending for _, _, ending in await workplace.ledger(job_id)] == ["finished"] * 2
+
+
+async def test_what_runs_here_is_skipped_when_pending_entries_are_read_again(
+    workplace: Workplace,
+) -> None:
+    watch, model = Watch(), HeldModel()
+    running = await workplace.submit()
+
+    async with workplace.worker(calling(model), watch=watch, **LONG_LEASE):
+        await eventually(model.at_work.is_set)
+        # This delivery is not heard of, so that all pending entries are read again.
+        watch.unheard["read"] = 1
+        unheard = await workplace.submit("sleep")
+        assert await workplace.ended(unheard) == [JobStatus.COMPLETED]
+        assert watch.done.count("reread") >= 2
+        model.released.set()
+        assert await workplace.ended(running) == [JobStatus.COMPLETED]
+        await workplace.is_idle()
+
+    assert (await workplace.job(running)).attempt == 1
+    assert (await workplace.job(unheard)).attempt == 1
+
+
+async def test_two_entries_of_a_job_run_it_once_and_both_are_acknowledged(
+    workplace: Workplace,
+) -> None:
+    job_id = await workplace.submit("sleep", steps=2, seconds=0.1)
+    await workplace.ring(job_id)
+
+    async with workplace.worker(**LONG_LEASE):
+        assert await workplace.ended(job_id) == [JobStatus.COMPLETED]
+        await workplace.is_idle()
+
+    assert (await workplace.job(job_id)).attempt == 1
+    assert await workplace.terminal_events(job_id) == ["complete"]
+
+
+async def test_two_entries_of_a_job_found_pending_run_it_once(workplace: Workplace) -> None:
+    watch = Watch()
+    watch.unheard["read"] = 1
+    job_id = await workplace.submit("sleep", steps=2, seconds=0.1)
+    await workplace.ring(job_id)
+    others = [await workplace.submit("sleep") for _ in range(4)]
+
+    async with workplace.worker(watch=watch, concurrency=2, **LONG_LEASE):
+        assert await workplace.ended(job_id, *others) == [JobStatus.COMPLETED] * 5
+        await workplace.is_idle()
+
+    assert (await workplace.job(job_id)).attempt == 1
+
+
+async def test_a_second_entry_of_a_running_job_is_acknowledged_when_the_job_has_ended(
+    workplace: Workplace,
+) -> None:
+    model = HeldModel()
+    job_id = await workplace.submit()
+
+    async with workplace.worker(calling(model), **LONG_LEASE):
+        await eventually(model.at_work.is_set)
+        await workplace.ring(job_id)
+        await pending_are(workplace, 2)
+        model.released.set()
+        assert await workplace.ended(job_id) == [JobStatus.COMPLETED]
+        await workplace.is_idle()
+
+    assert (await workplace.job(job_id)).attempt == 1
+
+
+async def test_the_next_attempts_entry_may_come_while_the_last_one_is_still_acknowledged(
+    workplace: Workplace,
+) -> None:
+    watch = Watch()
+    watch.held["acknowledge"].clear()
+    job_id = await workplace.submit("sleep", failures=1)
+
+    async with workplace.worker(watch=watch, **LONG_LEASE):
+        await eventually(lambda: "record" in watch.done)
+        await eventually(workplace.relay().run_once, what="the retry is due")
+        await pending_are(workplace, 2)
+        assert watch.done.count("claim") == 1
+        watch.held["acknowledge"].set()
+        assert await workplace.ended(job_id) == [JobStatus.COMPLETED]
+        await workplace.is_idle()
+
+    job = await workplace.job(job_id)
+    assert (job.attempt, job.error_count) == (2, 1)
+
+
+async def test_nothing_is_acknowledged_while_postgres_gives_no_verdict(
+    workplace: Workplace,
+) -> None:
+    watch = Watch()
+    watch.away["claim"] = 2
+    jobs = [await workplace.submit("sleep") for _ in range(3)]
+
+    async with workplace.worker(watch=watch, **LONG_LEASE):
+        assert await workplace.ended(*jobs) == [JobStatus.COMPLETED] * 3
+        before_claim = watch.done[: watch.done.index("claim")]
+        await workplace.is_idle()
+
+    assert "acknowledge" not in before_claim
+    assert [(await workplace.job(each)).attempt for each in jobs] == [1] * 3
+
+
+async def test_a_worker_that_postgres_does_not_answer_leaves_entries_to_others(
+    workplace: Workplace,
+) -> None:
+    cut_off = Watch()
+    cut_off.away["claim"] = 1_000_000
+    job_id = await workplace.submit("sleep")
+
+    async with workplace.worker(watch=cut_off, **LONG_LEASE) as first:
+        await eventually(workplace.streams.pending)
+        async with workplace.worker(**LONG_LEASE):
+            assert await workplace.ended(job_id, within=8.0) == [JobStatus.COMPLETED]
+            await workplace.is_idle()
+        assert first.processors == []
+
+
+# --- verdicts ----------------------------------------------------------------------------------
+
+
+async def test_the_entry_of_an_ended_job_goes_after_its_terminal_event_is_there(
+    workplace: Workplace,
+) -> None:
+    job_id = await workplace.accept()
+    claim = await another_workers(workplace, job_id, Delivery("jobs", "1-0", job_id))
+    # Its worker died right after the commit.
+    await workplace.stores.attempts.record_if_current(
+        claim.fence, Complete({"texts": []}), EventId(1, 1)
+    )
+    watch = Watch()
+    await workplace.ring(job_id)
+
+    async with workplace.worker(watch=watch, **LONG_LEASE):
+        await workplace.is_idle()
+
+    assert watch.done.index("final") < watch.done.index("clear") < watch.done.index("acknowledge")
+    assert await workplace.terminal_events(job_id) == ["complete"]
+    owed = "SELECT event_pending FROM jobs WHERE id = $1"
+    assert await workplace.observer.value(owed, job_id) is False
+
+
+async def test_the_entry_of_an_ended_job_stays_until_its_terminal_event_is_there(
+    workplace: Workplace,
+) -> None:
+    job_id = await workplace.accept()
+    claim = await another_workers(workplace, job_id, Delivery("jobs", "1-0", job_id))
+    await workplace.stores.attempts.record_if_current(
+        claim.fence, Complete({"texts": []}), EventId(1, 1)
+    )
+    watch = Watch()
+    watch.away["final"] = 1
+    entry = await workplace.ring(job_id)
+
+    async with workplace.worker(watch=watch):
+        await eventually(lambda: not watch.away["final"])
+        assert await workplace.streams.entry_ids() == [entry.entry_id]
+        # Silent for longer than a lease, it is looked at again.
+        await workplace.is_idle(within=8.0)
+
+    assert await workplace.terminal_events(job_id) == ["complete"]
+
+
+async def test_an_entry_of_a_job_that_is_not_due_is_acknowledged(workplace: Workplace) -> None:
+    job_id = await workplace.accept()
+    claim = await another_workers(workplace, job_id, Delivery("jobs", "1-0", job_id))
+    await workplace.stores.attempts.record_if_current(
+        claim.fence, Retry(60.0, "MODEL_UNAVAILABLE", "busy"), None
+    )
+    await workplace.ring(job_id)
+
+    async with workplace.worker(**LONG_LEASE):
+        await workplace.is_idle()
+
+    job = await workplace.job(job_id)
+    assert (job.status, job.attempt) == (JobStatus.QUEUED, 1)
+
+
+async def test_the_entry_through_which_another_worker_runs_a_job_stays(
+    workplace: Workplace,
+) -> None:
+    job_id = await workplace.accept()
+    entry = await workplace.ring(job_id)
+    await another_workers(workplace, job_id, entry)
+    leased = verdicts(Verdict.LEASED)
+
+    async with workplace.worker(**LONG_LEASE):
+        await eventually(lambda: verdicts(Verdict.LEASED) == leased + 1)
+
+    assert await workplace.streams.entry_ids() == [entry.entry_id]
+    assert (await workplace.job(job_id)).attempt == 1
+
+
+async def test_another_entry_of_a_job_that_runs_elsewhere_is_acknowledged(
+    workplace: Workplace,
+) -> None:
+    job_id = await workplace.accept()
+    await another_workers(workplace, job_id, Delivery("jobs", "1-0", job_id))
+    await workplace.ring(job_id)
+
+    async with workplace.worker(**LONG_LEASE):
+        await workplace.is_idle()
+
+    assert (await workplace.job(job_id)).attempt == 1
+
+
+async def test_an_entry_of_an_erased_job_is_acknowledged(workplace: Workplace) -> None:
+    await workplace.streams.entries.add_entry(an_id(), 0, None)
+
+    async with workplace.worker(**LONG_LEASE):
+        await workplace.is_idle()
+
+
+async def test_verdicts_are_counted(workplace: Workplace) -> None:
+    before = {verdict: verdicts(verdict) for verdict in Verdict}
+    job_id = await workplace.submit("sleep")
+    await workplace.streams.entries.add_entry(an_id(), 0, None)
+
+    async with workplace.worker(**LONG_LEASE):
+        await workplace.ended(job_id)
+        await workplace.is_idle()
+
+    added = {verdict: verdicts(verdict) - was for verdict, was in before.items()}
+    assert {verdict: count for verdict, count in added.items() if count} == {
+        Verdict.CLAIMED: 1,
+        Verdict.MISSING: 1,
+    }
+
+
+# --- suspects ----------------------------------------------------------------------------------
+
+
+async def crashed_before(workplace: Workplace, *job_ids: UUID) -> None:
+    await workplace.observer.run(
+        "UPDATE jobs SET crash_count = 1 WHERE id = ANY ($1::uuid[])", list(job_ids)
+    )
+
+
+async def test_a_process_runs_at_most_one_job_that_may_have_crashed_another(
+    workplace: Workplace,
+) -> None:
+    model = HeldModel()
+    suspects = [await workplace.submit() for _ in range(3)]
+    await crashed_before(workplace, *suspects)
+    harmless = await workplace.submit("sleep")
+
+    async with workplace.worker(calling(model), **LONG_LEASE) as first:
+        await eventually(model.at_work.is_set)
+        assert await workplace.ended(harmless) == [JobStatus.COMPLETED]
+        held = verdicts(Verdict.SUSPECT_HELD)
+        await eventually(lambda: verdicts(Verdict.SUSPECT_HELD) >= held + 4, what="it is offered")
+        assert len(first.processors) == 1
+        async with workplace.worker(calling(model), **LONG_LEASE) as second:
+            await eventually(lambda: second.processors, what="another process takes one")
+            model.released.set()
+            assert await workplace.ended(*suspects) == [JobStatus.COMPLETED] * 3
+            await workplace.is_idle()
+
+    assert [(await workplace.job(each)).attempt for each in suspects] == [1] * 3
+
+
+async def test_a_job_that_has_finished_a_call_since_its_crash_is_no_suspect(
+    workplace: Workplace,
+) -> None:
+    first, second = ScriptedModel(), HeldModel()
+    suspects = [await workplace.submit() for _ in range(2)]
+    await crashed_before(workplace, *suspects)
+
+    async def act(attempt: Any) -> dict[str, Any]:
+        await calling(first, "one").act(attempt)
+        return await calling(second, "two").act(attempt)
+
+    agent = calling(first)
+    agent.act = act
+    async with workplace.worker(agent, **LONG_LEASE) as pool:
+        await eventually(lambda: len(pool.processors) == 2, what="both suspects run")
+        second.released.set()
+        assert await workplace.ended(*suspects) == [JobStatus.COMPLETED] * 2
+
+
+# --- leaving -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trouble", ["claim", "read"])
+async def test_what_was_read_and_not_claimed_is_anothers_as_soon_as_the_worker_stops(
+    workplace: Workplace, trouble: str
+) -> None:
+    leaving = Watch()
+    faults = leaving.away if trouble == "claim" else leaving.unheard
+    faults[trouble] = 1_000_000
+    job_id = await workplace.submit("sleep")
+    async with workplace.worker(watch=leaving, **LONG_LEASE):
+        await pending_are(workplace, 1)
+
+    async with workplace.worker(**LONG_LEASE):
+        assert await workplace.ended(job_id, within=2.0) == [JobStatus.COMPLETED]
+        await workplace.is_idle()
+
+    assert (await workplace.job(job_id)).attempt == 1
+
+
+async def test_what_is_too_much_for_the_slots_is_left_to_others(workplace: Workplace) -> None:
+    model = HeldModel()
+    jobs = [await workplace.accept() for _ in range(2)]
+
+    async with workplace.worker(calling(model), concurrency=1, **LONG_LEASE) as first:
+        await eventually(workplace.streams.somebody_waits)
+        # One wait for both streams answers with an entry of each.
+        both = workplace.streams.commands.pipeline(transaction=True)
+        for stream, job_id in zip(BOTH, jobs, strict=True):
+            both.xadd(stream, {"job": str(job_id)})
+        await both.execute()
+        await pending_are(workplace, 2)
+        async with workplace.worker(calling(model), concurrency=1, **LONG_LEASE) as second:
+            await eventually(lambda: first.processors and second.processors, within=3.0)
+            model.released.set()
+            assert await workplace.ended(*jobs) == [JobStatus.COMPLETED] * 2
+            await workplace.is_idle()
