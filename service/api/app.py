@@ -22,8 +22,11 @@ def create_app(dependencies: ApiDependencies) -> web.Application:
         handler_args={
             "logger": protocol_log(),
             "access_log": None,
+            # How long the rest of a refused body is thrown away, so that its sender reads why;
+            # shorter than a shutdown waits.
+            "lingering_time": 3.0,
             # Whoever hangs up after sending, as a page does that is left, meant what it sent.
-            "handler_cancellation": True,
+            "handler_cancellation": False,
         },
     )
     app[DEPENDENCIES] = dependencies

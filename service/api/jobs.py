@@ -29,7 +29,7 @@ from service.api.parameters import (
 )
 from service.api.problems import Problem
 from service.api.submission import read_new_job
-from service.domain.errors import NotFound
+from service.domain.errors import NotFound, Unavailable
 from service.domain.job import Job
 from service.telemetry.metrics import JOBS_ACCEPTED
 
@@ -49,16 +49,23 @@ async def create_job(request: web.Request) -> web.StreamResponse:
         to.background.spawn(f"ring:{job.id}", ring(to, job))
     links = JobLinks.of(job.id)
     headers = {"Location": links.self}
-    if wait:
-        await request.config_dict[ENDINGS].wait(job.id, wait)
-        job = await _find(request, job.id)
-        if job.status.is_terminal:
-            document = FinishedJob(job=await _document(request, job), links=links)
-            return document.respond(headers=headers)
+    finished = await _wait_for(request, job.id, wait) if wait else None
+    if finished is not None:
+        return FinishedJob(job=finished, links=links).respond(headers=headers)
     receipt = AcceptedJob(
         job=JobReceipt.of(job), queue_position=accepted.queue_position, links=links
     )
     return receipt.respond(status=202, headers={**headers, **_POLL_AFTER})
+
+
+async def _wait_for(request: web.Request, job_id: UUID, seconds: float) -> JobDocument | None:
+    """Return a job just accepted if it ends in time; whatever fails now, it stays accepted."""
+    await request.config_dict[ENDINGS].wait(job_id, seconds)
+    try:
+        job = await _find(request, job_id)
+        return await _document(request, job) if job.status.is_terminal else None
+    except (Unavailable, NotFound):
+        return None
 
 
 async def list_jobs(request: web.Request) -> web.StreamResponse:

@@ -133,6 +133,21 @@ async def test_waiting_outlasts_a_restart_of_postgres(
     log.has_no_traceback()
 
 
+async def test_a_job_stays_accepted_when_postgres_goes_while_its_sender_waits(
+    fragile: RunningApi, postgres: EmbeddedPostgres, log: Log
+) -> None:
+    body, headers = {"story": STORY, "agent": "noop"}, fragile.sending()
+    sent = asyncio.create_task(
+        exchange(fragile, log, "POST", f"{JOBS}?wait=1", json=body, headers=headers)
+    )
+    [job] = await eventually(lambda: fragile.waited_for, what="somebody waits")
+    postgres.stop()
+    answer = await asyncio.wait_for(sent, 20)
+    assert (answer.status, answer.document["job"]["id"]) == (202, str(job))
+    postgres.start()
+    assert (await fragile.get(job))["status"] == "queued"
+
+
 def _failed_rounds(log: Log) -> int:
     return sum(line["event"] == "loop_round_failed" for line in log.lines)
 
