@@ -412,7 +412,7 @@ class Recovered:
 
 
 class UpkeepStore(Protocol):
-    """Bounded batches of rows that need an entry or a repair."""
+    """Bounded batches of rows that need an entry or a repair; `skip` leaves the first ones out."""
 
     async def take_relay_batch(self, user_in_stream: int, limit: int) -> list[DueJob]:
         """Take jobs due for an entry, fairly between users; nobody else gets them for 5 s."""
@@ -422,11 +422,13 @@ class UpkeepStore(Protocol):
         """Hold the lock that lets one reconciler work at a time, if it is free."""
         ...
 
-    async def owing_events(self, limit: int) -> list[Job]:
+    async def owing_events(self, limit: int, *, skip: int = 0) -> list[Job]:
         """List ended jobs whose terminal event may not be in their stream."""
         ...
 
-    async def expired_leases(self, lease: float, limit: int) -> list[RecordedEntry]:
+    async def expired_leases(
+        self, lease: float, limit: int, *, skip: int = 0
+    ) -> list[RecordedEntry]:
         """List jobs whose worker has been silent for longer than its lease."""
         ...
 
@@ -443,23 +445,28 @@ class UpkeepStore(Protocol):
         *,
         started: bool,
         last_delivered: tuple[int, int],
-        first: tuple[int, int] | None,
+        span: tuple[tuple[int, int], tuple[int, int]] | None,
         limit: int,
+        skip: int = 0,
     ) -> list[RecordedEntry]:
-        """List queued jobs whose entry was delivered or is no longer in the stream."""
+        """List queued jobs whose entry was delivered or is not in the stream."""
         ...
 
     async def unmark_entries(self, entries: Sequence[tuple[UUID, str]]) -> int:
         """Forget lost entries, so that the relay adds new ones."""
         ...
 
+    async def write_off_calls(self, limit: int) -> int:
+        """Book the calls that nobody will close any more, because their jobs have ended."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """How far a stream's group has read, and where the stream begins (None: empty)."""
+    """How far a stream's group has read, and its first and last entry (None: empty)."""
 
     last_delivered: tuple[int, int]
-    first: tuple[int, int] | None
+    span: tuple[tuple[int, int], tuple[int, int]] | None
 
 
 class PendingEntries(Protocol):
@@ -471,6 +478,10 @@ class PendingEntries(Protocol):
 
     async def state(self, attempt: int) -> StreamState:
         """Describe the stream that entries of such an attempt are in."""
+        ...
+
+    async def undelivered(self, attempt: int, entry_ids: Sequence[str]) -> list[bool]:
+        """Tell, for each entry of such an attempt's stream, whether it is still to come."""
         ...
 
     async def not_pending(self, entries: Sequence[tuple[int, str]]) -> list[bool]:

@@ -103,12 +103,12 @@ class Settings(BaseSettings):
     redis_url: RedisAddress | None = Field(
         None,
         validation_alias=_either("REDIS_URL", "REDIS_URL"),
-        description="Redis or Valkey; without it `usa up` and `usa demo` start their own.",
+        description="Redis or Valkey; without it `usa up` starts its own.",
     )
     database_url: PostgresAddress | None = Field(
         None,
         validation_alias=_either("DATABASE_URL", "DATABASE_URL"),
-        description="Postgres; without it `usa up` and `usa demo` start their own.",
+        description="Postgres; without it `usa up` starts its own.",
     )
     home: Path = Field(Path(".usa"), description="Folder of the embedded servers and of the key.")
 
@@ -204,5 +204,11 @@ class Settings(BaseSettings):
                 f"USA_BLOCK ({self.block:g}) must be at least {_LATE_ANSWER:g} s less than "
                 f"USA_SOCKET_TIMEOUT ({self.socket_timeout:g}): "
                 "an idle queue must not look like an outage"
+            )
+        if self.block >= self.shutdown_grace:
+            raise ValueError(
+                f"USA_BLOCK ({self.block:g}) must be less than "
+                f"USA_SHUTDOWN_GRACE ({self.shutdown_grace:g}): "
+                "a wait for new entries must end before a shutdown does"
             )
         return self

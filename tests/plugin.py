@@ -5,6 +5,7 @@ pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.database",
     "tests.fixtures.api",
+    "tests.fixtures.deployment",
     "tests.fixtures.model_stub",
     "tests.fixtures.processes",
     "tests.fixtures.streams",

@@ -1,7 +1,7 @@
 """Whole processes: the API, a worker, or both in one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ from service.telemetry.monitoring import create_monitoring_app
 from service.worker.pool import WorkerPool
 
 _START_PATIENCE = 30.0
+_LAST_ROUNDS = 5.0
 _LAST_WRITES = 5.0
 
 
@@ -36,7 +37,10 @@ class Running:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Process:
-    """What is under every process; `vital` runs the loops without which it is no use."""
+    """What is under every process; `vital` runs the loops without which it is no use.
+
+    `leaving` is set first of all when the process ends.
+    """
 
     settings: Settings
     connections: Connections
@@ -44,6 +48,7 @@ class _Process:
     vital: Background
     wake_relay: Wakeup
     crashed: asyncio.Event
+    leaving: asyncio.Event
 
 
 @asynccontextmanager
@@ -70,13 +75,22 @@ async def _process(settings: Settings, name: str) -> AsyncIterator[_Process]:
                 vital=vital,
                 wake_relay=loops[0].wake,
                 crashed=crashed,
+                leaving=asyncio.Event(),
             )
         finally:
             for loop in loops:
                 loop.stop()
-            await background.drain(_LAST_WRITES)
-            await vital.cancel()
-            await background.cancel()
+            await _end(vital, background)
+
+
+async def _end(vital: Background, background: Background) -> None:
+    try:
+        # Rounds under way write in the background, too.
+        await vital.drain(_LAST_ROUNDS)
+        await background.drain(_LAST_WRITES)
+    finally:
+        await vital.cancel()
+        await background.cancel()
 
 
 async def _check_schema(connections: Connections) -> None:
@@ -92,7 +106,7 @@ async def running_api(settings: Settings) -> AsyncIterator[Running]:
     Raises `OSError` for a busy port, `Unavailable`, `MissingAddress` and `SchemaMismatch`.
     """
     async with _process(settings, "api") as process, AsyncExitStack() as stack:
-        metrics = await stack.enter_async_context(_monitoring(process, is_draining=_never))
+        metrics = await stack.enter_async_context(_monitoring(process))
         api = serving_api(
             settings,
             process.connections,
@@ -102,6 +116,7 @@ async def running_api(settings: Settings) -> AsyncIterator[Running]:
             serve_metrics=False,
         )
         address = await stack.enter_async_context(api)
+        stack.callback(process.leaving.set)
         yield Running(address=address, metrics_address=metrics, crashed=process.crashed)
 
 
@@ -112,9 +127,10 @@ async def running_worker(settings: Settings) -> AsyncIterator[Running]:
     Raises as `running_api` does, and `MissingApiKey`.
     """
     async with _process(settings, "worker") as process, AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(_pool(process))
-        monitoring = _monitoring(process, is_draining=lambda: pool.is_draining)
-        metrics = await stack.enter_async_context(monitoring)
+        # Around the pool: a worker that drains for a minute is still to be watched.
+        metrics = await stack.enter_async_context(_monitoring(process))
+        await stack.enter_async_context(_pool(process))
+        stack.callback(process.leaving.set)
         yield Running(address=None, metrics_address=metrics, crashed=process.crashed)
 
 
@@ -148,16 +164,10 @@ def _pool(process: _Process) -> AbstractAsyncContextManager[WorkerPool]:
     )
 
 
-def _monitoring(
-    process: _Process, *, is_draining: Callable[[], bool]
-) -> AbstractAsyncContextManager[str]:
+def _monitoring(process: _Process) -> AbstractAsyncContextManager[str]:
     app = create_monitoring_app(
         {"postgres": process.connections.probe_postgres},
         {"redis": process.connections.probe_redis},
-        is_draining,
+        process.leaving.is_set,
     )
     return listening(app, process.settings.host, process.settings.metrics_port)
-
-
-def _never() -> bool:
-    return False

@@ -30,13 +30,17 @@ Acceptance criteria:
 _ITERATIONS = ("user-roles", "validation", "accessibility", "security")
 # Nothing of it is kept, so that nothing is worth waiting for at its end.
 _HURRY = {"shutdown_grace": 1.0, "block": 0.2}
+# Whatever DATABASE_URL means to somebody's shell, a demonstration must not write there.
+_OWN_SERVERS = {"redis_url": None, "database_url": None}
 
 
 def run_demo(workflow: str | None, pace: float | None, *, as_json: bool) -> None:
     """Run the demonstration and exit as the job ended; nothing of it stays."""
     with TemporaryDirectory(prefix="usa-demo-") as folder:
         chosen = {} if pace is None else {"offline_pace": pace}
-        settings = local_settings(home=Path(folder), port=0, log_level="ERROR", **_HURRY, **chosen)
+        settings = local_settings(
+            home=Path(folder), port=0, log_level="ERROR", **_OWN_SERVERS, **_HURRY, **chosen
+        )
         start_logs(settings)
         _introduce(settings)
         with own_servers(settings, durable=False) as ready:

@@ -52,7 +52,7 @@ class Leave:
 
 @contextmanager
 def leaving_on_signals(on_asked: Callable[[], None] = lambda: None) -> Iterator[Leave]:
-    """Turn signals into requests to leave this block, after which they are ignored.
+    """Turn signals into requests to leave this block; one that comes after it interrupts.
 
     A cancellation that they caused ends here.
     """
@@ -68,4 +68,4 @@ def leaving_on_signals(on_asked: Callable[[], None] = lambda: None) -> Iterator[
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
-        ignore_signals()
+        interrupt_once_on_signals()

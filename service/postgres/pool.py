@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -121,15 +121,12 @@ class Database:
             connection = await pool.acquire(timeout=self._acquire)
             try:
                 yield connection
-            except TimeoutError:
-                # The path is dead, and so are the idle connections that went the same way.
+            except TimeoutError:  # the server's own limit is shorter: the path to it is dead
                 connection.terminate()
-                await pool.expire_connections()
+                await pool.expire_connections()  # idle ones went the same way
                 raise
             finally:
-                # What happened is decided: giving back must neither undo nor hide it.
-                with suppress(*_AWAY):
-                    await pool.release(connection)
+                await _give_back(pool, connection)
 
     async def fetch(self, name: str, *parameters: Any) -> "list[Record]":
         """Run a named statement, a transaction of its own, and return its rows."""
@@ -169,6 +166,16 @@ class Database:
                 await self._pool.close()
         except _AWAY:
             self._pool.terminate()
+
+
+async def _give_back(pool: "Pool[Record]", connection: "PoolConnectionProxy[Record]") -> None:
+    """Release a connection; what happened on it is decided, and this must not hide it."""
+    try:
+        await pool.release(connection)
+    except TimeoutError:
+        await pool.expire_connections()
+    except _AWAY:
+        return  # closed instead of kept
 
 
 async def _prepare_connection(connection: "Connection[Record]") -> None:

@@ -12,6 +12,8 @@ from service.postgres.rows import job_from
 from service.postgres.usage_ledger import abandon_calls
 
 _RECONCILER_LOCK = 0x757361_0001
+# A process that was stopped in the middle of a round must not keep all others from repairing.
+_LONGEST_ROUND = 30
 
 
 class PostgresUpkeepStore:
@@ -36,20 +38,29 @@ class PostgresUpkeepStore:
 
     @asynccontextmanager
     async def only_reconciler(self) -> AsyncIterator[bool]:
-        """Hold the advisory lock that lets one reconciler work at a time, if it is free."""
+        """Hold the advisory lock that lets one reconciler work at a time, if it is free.
+
+        Raises `Unavailable` at the end of a round of more than 30 s, which loses the lock.
+        """
         async with self._database.connection() as connection, connection.transaction():
+            await connection.execute(
+                f"SET LOCAL idle_in_transaction_session_timeout = '{_LONGEST_ROUND}s'"
+            )
             # Bound to the transaction: behind a pooler a session's lock could outlive its holder.
             yield await connection.fetchval(
                 "SELECT pg_try_advisory_xact_lock($1)", _RECONCILER_LOCK
             )
 
-    async def owing_events(self, limit: int) -> list[Job]:
+    async def owing_events(self, limit: int, *, skip: int = 0) -> list[Job]:
         """List ended jobs whose terminal event may not be in their stream."""
-        return [job_from(row) for row in await self._database.fetch("list_owing_events", limit)]
+        rows = await self._database.fetch("list_owing_events", limit, skip)
+        return [job_from(row) for row in rows]
 
-    async def expired_leases(self, lease: float, limit: int) -> list[RecordedEntry]:
+    async def expired_leases(
+        self, lease: float, limit: int, *, skip: int = 0
+    ) -> list[RecordedEntry]:
         """List jobs whose worker has been silent for longer than its lease."""
-        rows = await self._database.fetch("list_expired_leases", lease, limit)
+        rows = await self._database.fetch("list_expired_leases", lease, limit, skip)
         return [
             RecordedEntry(Fence(row["id"], row["attempt"]), row["entry_id"] or "") for row in rows
         ]
@@ -74,12 +85,14 @@ class PostgresUpkeepStore:
         *,
         started: bool,
         last_delivered: tuple[int, int],
-        first: tuple[int, int] | None,
+        span: tuple[tuple[int, int], tuple[int, int]] | None,
         limit: int,
+        skip: int = 0,
     ) -> list[RecordedEntry]:
-        """List queued jobs whose entry was delivered or is no longer in the stream."""
+        """List queued jobs whose entry was delivered or is not in the stream."""
+        first, last = span or ((None, None), (None, None))
         rows = await self._database.fetch(
-            "list_suspect_entries", started, *last_delivered, *(first or (None, None)), limit
+            "list_suspect_entries", started, *last_delivered, *first, *last, limit, skip
         )
         return [RecordedEntry(Fence(row["id"], row["attempt"]), row["entry_id"]) for row in rows]
 

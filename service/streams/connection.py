@@ -1,6 +1,7 @@
 """Clients with the time limits and retries that each kind of command can bear."""
 
 import re
+from asyncio import CancelledError, current_task
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -121,6 +122,10 @@ def redis_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        task = current_task()
+        if task is not None and task.cancelling():
+            # Closing a connection on the way out may fail, and must not undo the cancellation.
+            raise CancelledError from error
         translated = translate(error)
         if translated is error:
             raise

@@ -1,7 +1,7 @@
 """What the group's bookkeeping says about recorded entries: delivered, pending, or lost."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any
 
 from redis.exceptions import ResponseError
 
@@ -35,11 +35,10 @@ class RedisPending:
         stream = keys.job_stream(attempt)
         with redis_errors():
             last_delivered = await self._last_delivered(stream)
-            first = await self._client.xrange(stream, count=1)
-        return StreamState(
-            last_delivered,
-            parse_entry_id(cast("bytes", first[0][0]).decode()) if first else None,
-        )
+            first: Any = await self._client.xrange(stream, count=1)
+            last: Any = await self._client.xrevrange(stream, count=1)
+        span = (_place(first[0]), _place(last[0])) if first and last else None
+        return StreamState(last_delivered, span)
 
     async def _last_delivered(self, stream: str) -> EntryId:
         try:
@@ -52,6 +51,18 @@ class RedisPending:
             if group["name"] == keys.GROUP.encode():
                 return parse_entry_id(group["last-delivered-id"].decode())
         return _NOTHING
+
+    async def undelivered(self, attempt: int, entry_ids: Sequence[str]) -> list[bool]:
+        """Tell, for each entry of such an attempt's stream, whether it is still to come."""
+        stream = keys.job_stream(attempt)
+        with redis_errors():
+            pipeline = self._client.pipeline(transaction=False)
+            for entry_id in entry_ids:
+                pipeline.xrange(stream, entry_id, entry_id)
+            found: Any = await pipeline.execute(raise_on_error=False)
+            # Asked afterwards: an entry delivered meanwhile is somebody's by now.
+            last_delivered = await self._last_delivered(stream)
+        return [_is_there(reply) and _place(reply[0]) > last_delivered for reply in found]
 
     async def not_pending(self, entries: Sequence[tuple[int, str]]) -> list[bool]:
         """Tell, for each (attempt, entry id), whether nobody holds it."""
@@ -70,6 +81,18 @@ def _is_nobodys(reply: object) -> bool:
     if isinstance(reply, ResponseError) and (is_missing_group(reply) or _is_no_id(reply)):
         return True
     raise translate(reply)
+
+
+def _is_there(reply: object) -> bool:
+    if not isinstance(reply, Exception):
+        return bool(reply)
+    if isinstance(reply, ResponseError) and _is_no_id(reply):
+        return False
+    raise translate(reply)
+
+
+def _place(entry: tuple[bytes, object]) -> EntryId:
+    return parse_entry_id(entry[0].decode())
 
 
 def _is_no_id(error: ResponseError) -> bool:

@@ -1,5 +1,6 @@
 """Reads a subscription, and notices when the server behind it has fallen silent."""
 
+from asyncio import CancelledError, current_task
 from time import monotonic
 from typing import Any
 
@@ -23,6 +24,10 @@ class Subscription:
 
     async def next_message(self) -> dict[str, Any] | None:
         """Return the next message, or None after a second without one."""
+        task = current_task()
+        if task is not None and task.cancelling():
+            # Up to Python 3.11, a write that ends in the same moment swallows a cancellation.
+            raise CancelledError
         message: dict[str, Any] | None = await self._connection.get_message(timeout=_WAIT)
         if message is not None:
             self._heard_at = monotonic()

@@ -10,7 +10,10 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 
 from service.domain.errors import Unavailable
 from service.ports import Probe
+from service.telemetry.logs import get_log
 from service.telemetry.metrics import REGISTRY
+
+_log = get_log(__name__)
 
 # Less than what orchestrators usually wait for a probe.
 _PROBE_SECONDS: Final = 0.8
@@ -22,6 +25,9 @@ async def check(probe: Probe) -> bool:
         async with asyncio.timeout(_PROBE_SECONDS):
             await probe()
     except (Unavailable, TimeoutError):
+        return False
+    except Exception as error:  # noqa: BLE001 - it does not answer, whatever the reason
+        _log.error("probe_failed", error=repr(error))
         return False
     return True
 

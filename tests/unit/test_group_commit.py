@@ -239,6 +239,17 @@ async def test_lanes_are_given_back_after_every_kind_of_end(
     committer.open.set()
 
 
+async def test_an_item_that_comes_while_its_lane_ends_is_not_forgotten(
+    committer: Committer, background: Background
+) -> None:
+    commit = GroupCommit("test", committer, background, lanes=1)
+
+    async with asyncio.timeout(5):
+        answers = [await commit.submit(item) for item in range(1, 20)]
+
+    assert answers == [2 * item for item in range(1, 20)]
+
+
 async def test_under_load_every_item_gets_its_own_answer_and_round_trips_are_shared(
     background: Background,
 ) -> None:

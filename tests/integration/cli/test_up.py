@@ -12,6 +12,8 @@ from tests.fixtures.strangers import free_port
 from tests.fixtures.waiting import eventually
 from tests.integration.cli.usa import STORY, Started, Usa, processes_using
 
+pytestmark = pytest.mark.timeout(120)
+
 READY = "Ctrl-C stops it"
 
 
@@ -91,6 +93,7 @@ async def test_a_signal_ends_it_and_its_servers_in_order(usa: Usa, number: signa
     assert "Traceback" not in done.err
     assert processes_using(usa.folder) == []
     assert list((usa.folder / "tmp").iterdir()) == []
+    assert "no database" in usa.run("keys", "list").err
 
 
 async def test_running_jobs_are_taken_up_at_the_next_start(usa: Usa) -> None:
@@ -131,6 +134,7 @@ async def test_kill_9_leaves_no_server_and_the_folder_usable(usa: Usa) -> None:
         key = (await facts_of(up))["apiKey"]
         up.send(signal.SIGKILL)
         await eventually(lambda: processes_using(usa.folder) == [], within=15, what="all is gone")
+    assert "no database" in usa.run("keys", "list").err
     with usa.started("up", "--json") as up:
         assert (await facts_of(up))["apiKey"] == key
 

@@ -88,7 +88,7 @@ class Started:
         """Send a signal."""
         self.popen.send_signal(number)
 
-    async def ended(self, *, within: float = 20.0) -> Done:
+    async def ended(self, *, within: float = 40.0) -> Done:
         """How it ended, once it has."""
         await eventually(lambda: self.has_ended, within=within, what="it ends")
         return Done(self.popen.returncode, self.out, self.err)
@@ -118,12 +118,12 @@ class Usa:
             **self.variables,
         }
 
-    def run(self, *arguments: str, story: str = "") -> Done:
+    def run(self, *arguments: str, story: str = "", **variables: str) -> Done:
         """Run a command to its end."""
         done = subprocess.run(
             [sys.executable, "-m", "service", *arguments],
             cwd=self.folder,
-            env=self.environment,
+            env=self.environment | variables,
             input=story,
             capture_output=True,
             text=True,

@@ -6,6 +6,7 @@ import pytest
 
 from service.domain.errors import IdempotencyConflict
 from service.domain.job import JobStatus
+from service.postgres.job_store import PostgresJobStore
 from tests.fixtures.database import USER_IN_STREAM, Observer, Stores
 from tests.fixtures.factories import a_delivery, a_new_job, an_owner, terms
 
@@ -69,6 +70,15 @@ async def test_a_user_with_enough_undelivered_entries_leaves_ringing_to_the_rela
     assert other.ring_now
     due = "SELECT count(*) FROM jobs WHERE relay_after <= clock_timestamp()"
     assert await observer.value(due) == 2
+
+
+async def test_without_a_limit_every_job_may_ring_at_once(stores: Stores) -> None:
+    unlimited = PostgresJobStore(stores.database, stores.attempts, stores.ledger, user_in_stream=0)
+    owner = an_owner()
+
+    rings = [(await unlimited.accept(a_new_job(owner))).ring_now for _ in range(12)]
+
+    assert rings == [True] * 12
 
 
 async def test_a_delivered_entry_makes_room_for_the_next(stores: Stores) -> None:

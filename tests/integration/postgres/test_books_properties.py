@@ -1,7 +1,9 @@
 """Whatever happens in whatever order, the books balance and ended jobs stay ended."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import TypeVar
 from uuid import UUID
 
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +19,8 @@ from service.ports import CallOpening
 from tests.fixtures.database import Observer, Stores
 from tests.fixtures.factories import a_checkpoint, a_closing, a_delivery, a_new_job, an_owner, terms
 from tests.integration.postgres.steps import assert_books_balance, expire_leases, row_of
+
+Found = TypeVar("Found")
 
 RESERVED = 500
 
@@ -60,7 +64,7 @@ class Books:
 
     async def _claim(self, which: int, how: int) -> None:
         job = self.jobs[which % len(self.jobs)]
-        under = terms(f"worker-{how % 3}", max_crashes=4, suspects_allowed=how % 2 + 1)
+        under = terms(f"worker-{how % 3}", lease=0.5, max_crashes=4, suspects_allowed=how % 2)
         (claim,) = await self.stores.attempts.claim([a_delivery(job.id)], under)
         if claim.verdict is Verdict.CLAIMED:
             self.fences.append(claim.fence)
@@ -68,7 +72,7 @@ class Books:
     async def _open(self, which: int, how: int) -> None:
         if not self.fences:
             return
-        fence = self.fences[which % len(self.fences)]
+        fence = _pick(self.fences, which)
         call = how % 3 + 1
         opening = CallOpening(
             fence=fence,
@@ -85,7 +89,7 @@ class Books:
     async def _close(self, which: int, how: int) -> None:
         if not self.opened:
             return
-        fence, call = self.opened[which % len(self.opened)]
+        fence, call = _pick(self.opened, which)
         usage = Usage(how * 10, how, how * 2, 1)
         checkpoint = a_checkpoint(f"step-{how % 3}") if how % 2 else None
         price = None if how == 4 else Decimal(how) / 8
@@ -101,7 +105,7 @@ class Books:
     async def _end(self, which: int, how: int) -> None:
         if not self.fences:
             return
-        fence = self.fences[which % len(self.fences)]
+        fence = _pick(self.fences, which)
         transition, is_final = ENDINGS[how % len(ENDINGS)]
         final = EventId(fence.attempt, 9) if is_final else None
         await self.stores.attempts.record_if_current(fence, transition, final)
@@ -175,6 +179,11 @@ class Books:
         assert totals.usage.input == sum(row["input_tokens"] for row in closed)
         open_calls = sum(fence.job_id == job_id for fence, _ in set(self.opened)) - len(closed)
         assert open_calls >= 0
+
+
+def _pick(found: Sequence[Found], which: int) -> Found:
+    """Mostly the newest, sometimes an older one."""
+    return found[-1 - max(0, which - 4) % len(found)]
 
 
 @settings(

@@ -10,6 +10,7 @@ from service.domain.events import EventId
 from service.domain.job import JobStatus
 from service.domain.transitions import Fail
 from service.ports import ClaimTerms
+from service.postgres import pool
 from tests.fixtures.database import Observer, Stores, open_stores
 from tests.fixtures.factories import a_delivery, an_id, an_opening, terms
 from tests.integration.postgres.steps import (
@@ -300,8 +301,9 @@ async def test_a_job_started_for_the_first_time_reads_no_checkpoints_of_its_neig
 
 
 async def test_workers_that_claim_the_same_jobs_at_once_share_them_without_deadlock(
-    stores: Stores, migrated_url: str
+    stores: Stores, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pool, "_MOST_RUNS", 1)
     jobs = [(await accepted(stores)).id for _ in range(40)]
 
     async def claim_all(worker_id: str, order: list[UUID]) -> list[Claim]:

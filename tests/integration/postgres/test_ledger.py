@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 
 from service.domain.usage import Usage
+from service.postgres.usage_ledger import abandon_calls
 from tests.fixtures.database import Observer, Stores
 from tests.fixtures.factories import a_checkpoint, a_closing, a_new_job, an_opening, an_owner
 from tests.integration.postgres.steps import (
@@ -115,6 +116,21 @@ async def test_the_same_close_twice_in_one_batch_is_booked_once(
     await assert_books_balance(observer)
 
 
+async def test_of_two_closes_of_one_call_the_first_is_booked(
+    stores: Stores, observer: Observer
+) -> None:
+    claim = await claimed(stores)
+    await stores.ledger.open_call(an_opening(claim))
+    closings = [a_closing(claim.fence, usage=Usage(input=n)) for n in (7, 8, 9)]
+
+    await asyncio.gather(*(stores.ledger.close_call(closing) for closing in closings[:2]))
+    await stores.ledger.close_call(closings[2])
+
+    assert (await stores.ledger.totals(claim.fence.job_id)).usage == Usage(input=7)
+    assert (await row_of(observer, claim.fence.job_id))["reserved_tokens"] == 1000 - 7
+    await assert_books_balance(observer)
+
+
 async def test_a_stale_close_is_booked_but_its_checkpoint_is_not_kept(
     stores: Stores, observer: Observer
 ) -> None:
@@ -208,6 +224,14 @@ async def test_a_call_that_ended_is_not_written_off_afterwards(
 
     assert (await stores.ledger.totals(claim.fence.job_id)).usage == Usage(100, 20)
     await assert_books_balance(observer)
+
+
+async def test_only_calls_of_earlier_attempts_are_written_off(stores: Stores) -> None:
+    claim = await claimed(stores)
+    await stores.ledger.open_call(an_opening(claim))
+
+    assert await abandon_calls(stores.database, [claim.fence]) == 0
+    assert await abandon_calls(stores.database, []) == 0
 
 
 async def test_a_checkpoint_clears_the_suspicion_of_a_job(

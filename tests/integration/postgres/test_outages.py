@@ -193,6 +193,21 @@ async def test_a_cancelled_statement_on_a_dead_connection_stays_cancelled(
     assert clock.seconds < ACQUIRE + COMMAND + SLACK
 
 
+async def test_a_cancelled_statement_is_enough_to_distrust_idle_connections(
+    proxied: tuple[Proxy, Database],
+) -> None:
+    proxy, database = proxied
+    await open_connections(database, 5)
+    proxy.freeze(new=False)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await database.ping()
+
+    for _ in range(5):
+        await database.ping()
+
+
 async def test_a_cancelled_statement_leaves_its_connection_usable(stores: Stores) -> None:
     await stores.database.ping()
     async with stores.database.connection() as connection:

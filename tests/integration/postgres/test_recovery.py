@@ -10,8 +10,10 @@ from service.domain.events import EventId
 from service.domain.job import JobStatus
 from service.domain.transitions import Complete
 from service.ports import RecordedEntry, Recovered
+from service.postgres import upkeep_store
 from tests.fixtures.database import Observer, Stores, open_stores
 from tests.fixtures.factories import an_id, an_opening, an_owner, terms
+from tests.fixtures.waiting import eventually
 from tests.integration.postgres.steps import (
     LONG,
     accepted,
@@ -63,8 +65,10 @@ async def test_listing_is_bounded_and_begins_with_the_longest_silence(
         )
 
     listed = await stores.upkeep.expired_leases(LEASE, 2)
+    rest = await stores.upkeep.expired_leases(LEASE, 2, skip=2)
 
     assert [each.fence for each in listed] == [claims[1].fence, claims[2].fence]
+    assert [each.fence for each in rest] == [claims[0].fence]
 
 
 async def test_a_lost_job_is_queued_again_and_counts_a_crash(
@@ -179,10 +183,11 @@ async def test_an_owed_event_is_listed_after_two_seconds_until_it_is_there(
     early = await stores.upkeep.owing_events(10)
     await observer.run("UPDATE jobs SET completed_at = completed_at - interval '2 seconds'")
     owing = await stores.upkeep.owing_events(10)
+    skipped = await stores.upkeep.owing_events(10, skip=1)
     await stores.attempts.clear_event_pending(fence.job_id)
     later = await stores.upkeep.owing_events(10)
 
-    assert (early, later) == ([], [])
+    assert (early, skipped, later) == ([], [], [])
     assert [(job.id, job.final_event_id) for job in owing] == [(fence.job_id, "1-3")]
     assert owing[0].result == {"ok": True}
 
@@ -200,11 +205,17 @@ async def suspects(
     started: bool = False,
     last_delivered: tuple[int, int] = NO_ENTRY,
     first: tuple[int, int] | None = (1, 0),
+    last: tuple[int, int] = (1_000, 0),
     limit: int = 100,
+    skip: int = 0,
 ) -> list[RecordedEntry]:
     """What is suspected while the stream is in such a state."""
     return await stores.upkeep.suspect_entries(
-        started=started, last_delivered=last_delivered, first=first, limit=limit
+        started=started,
+        last_delivered=last_delivered,
+        span=(first, last) if first else None,
+        limit=limit,
+        skip=skip,
     )
 
 
@@ -241,6 +252,28 @@ async def test_an_entry_from_before_the_stream_begins_is_suspected(stores: Store
     found = await suspects(stores, first=(20, 0))
 
     assert found == [RecordedEntry(flushed, "7-0")]
+
+
+async def test_an_entry_from_after_the_stream_ends_is_suspected(stores: Stores) -> None:
+    await queued_with_entry(stores, "7-0")
+    lost_in_a_failover = await queued_with_entry(stores, "7-1")
+
+    found = await suspects(stores, first=(2, 0), last=(7, 0))
+
+    assert found == [RecordedEntry(lost_in_a_failover, "7-1")]
+
+
+async def test_what_is_no_entry_id_is_suspected_and_hides_no_other(
+    stores: Stores, observer: Observer
+) -> None:
+    odd = [await queued_with_entry(stores, "1-0") for _ in range(3)]
+    await queued_with_entry(stores, "7-0")
+    for fence, entry_id in zip(odd, ("", "garbage", f"{2**64 - 1}-0"), strict=True):
+        await observer.run("UPDATE jobs SET entry_id = $1 WHERE id = $2", entry_id, fence.job_id)
+
+    found = await suspects(stores, first=(2, 0), last=(7, 0))
+
+    assert [each.fence for each in found] == odd
 
 
 async def test_every_entry_of_an_empty_stream_is_suspected(stores: Stores) -> None:
@@ -280,8 +313,10 @@ async def test_suspects_are_listed_in_batches_the_oldest_first(stores: Stores) -
     fences = [await queued_with_entry(stores, f"{9 - number}-0") for number in range(4)]
 
     found = await suspects(stores, first=None, limit=2)
+    rest = await suspects(stores, first=None, limit=2, skip=2)
 
     assert [each.fence for each in found] == fences[:2]
+    assert [each.fence for each in rest] == fences[2:]
 
 
 async def test_a_lost_entry_is_forgotten_so_that_the_relay_adds_another(stores: Stores) -> None:
@@ -352,6 +387,22 @@ async def test_the_reconcilers_lock_is_free_again_after_an_error(
 
     async with open_stores(migrated_url) as other, other.upkeep.only_reconciler() as is_ours:
         assert is_ours
+
+
+async def test_a_reconciler_that_hangs_loses_its_lock(
+    stores: Stores, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep_store, "_LONGEST_ROUND", 0.1)
+
+    async def is_free() -> bool:
+        async with open_stores(migrated_url) as other, other.upkeep.only_reconciler() as is_ours:
+            return is_ours
+
+    with pytest.raises(Unavailable):
+        async with stores.upkeep.only_reconciler():
+            taken_over = await eventually(is_free, within=5)
+
+    assert taken_over
 
 
 async def test_the_reconciler_repairs_while_it_holds_its_lock(stores: Stores) -> None:

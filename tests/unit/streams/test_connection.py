@@ -54,7 +54,7 @@ LASTING = [
 
 
 @pytest.mark.parametrize("text", PASSING)
-def test_a_server_that_is_full_busy_loading_or_demoted_is_unavailable(text: str) -> None:
+async def test_a_server_that_is_full_busy_loading_or_demoted_is_unavailable(text: str) -> None:
     error = answer(text)
     with pytest.raises(Unavailable, match="Redis") as unavailable, redis_errors():
         raise error
@@ -63,7 +63,7 @@ def test_a_server_that_is_full_busy_loading_or_demoted_is_unavailable(text: str)
 
 
 @pytest.mark.parametrize("text", LASTING)
-def test_an_answer_that_waiting_does_not_change_stays_what_it_is(text: str) -> None:
+async def test_an_answer_that_waiting_does_not_change_stays_what_it_is(text: str) -> None:
     error = answer(text)
     with pytest.raises(ResponseError) as raised, redis_errors():
         raise error
@@ -88,7 +88,7 @@ def test_a_server_that_does_not_answer_is_unavailable(error: Exception) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("ours"), DataError("ours"), NoPermissionError("no")])
-def test_our_own_mistakes_are_no_outage(error: Exception) -> None:
+async def test_our_own_mistakes_are_no_outage(error: Exception) -> None:
     with pytest.raises(type(error)) as raised, redis_errors():
         raise error
     assert raised.value is error
