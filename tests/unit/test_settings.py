@@ -81,6 +81,7 @@ def test_origins_are_separated_by_commas(environment: pytest.MonkeyPatch) -> Non
         ({"USA_LEASE": "12"}, r"USA_RENEW_EVERY \(4\) must be less than .* USA_LEASE \(12\)"),
         ({"USA_BLOCK": "3"}, r"USA_BLOCK \(3\) must be at least 0.5 s less than USA_SOCKET_TIM"),
         ({"USA_SOCKET_TIMEOUT": "1.4"}, r"USA_BLOCK \(1\) .* USA_SOCKET_TIMEOUT \(1.4\)"),
+        ({"USA_SHUTDOWN_GRACE": "1"}, r"USA_BLOCK \(1\) must be less .* USA_SHUTDOWN_GRACE \(1\)"),
     ],
 )
 def test_relations_that_would_break_the_protocol_are_refused_by_name(
@@ -96,7 +97,7 @@ def test_relations_that_would_break_the_protocol_are_refused_by_name(
         {"USA_LEASE": "1.5", "USA_RENEW_EVERY": "0.4"},
         {"USA_BLOCK": "2.5"},
         {"USA_LEASE": "7200"},
-        {"USA_SHUTDOWN_GRACE": "0.5"},
+        {"USA_SHUTDOWN_GRACE": "1.5"},
     ],
 )
 def test_relations_that_hold_are_accepted(
