@@ -50,9 +50,8 @@ class RedisEventFeed:
         """Stop receiving a job's frames."""
         self._watched.discard(job_id)
         self._confirmations.pop(job_id, None)
+        # In turn: who subscribes while this waits does so afterwards.
         async with self._writing:
-            if job_id in self._watched:  # somebody has come meanwhile
-                return
             # A connection that fails now has nothing to unsubscribe from any more.
             with suppress(Unavailable), redis_errors():
                 await self._open_connection().unsubscribe(keys.live(job_id))

@@ -129,8 +129,9 @@ class WorkerPool:
         _log.info("worker_stopped", worker=self.worker_id, handed_back=handed_back)
 
     async def _end_within_grace(self, reading: asyncio.Task[None], deadline: float) -> None:
-        # The consumer first: what it claims in its last round is still to be waited for.
-        await asyncio.wait({reading}, timeout=self._grace)
+        # The consumer first: what it claims in its last round is still to be waited for. However
+        # short the grace, its last read must end: what is cut off was delivered to nobody.
+        await asyncio.wait({reading}, timeout=max(self._grace, _RECORDING))
         if not reading.done():
             _log.error("consumer_did_not_end", worker=self.worker_id)
         await self._attempts.drain(max(0.0, deadline - monotonic()))

@@ -133,9 +133,8 @@ class JobProcessor:
         self._interrupt(Stopped())
 
     def _interrupt(self, why: Outcome) -> None:
-        # Once the attempt's work has ended, recording must not be disturbed.
-        if self._work is None or not self._work.done():
-            self._interruption = self._interruption or why
+        # Only the work is cancelled, never its recording.
+        self._interruption = self._interruption or why
         if self._work is not None:
             self._work.cancel()
 

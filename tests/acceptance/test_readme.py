@@ -6,8 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -67,9 +67,9 @@ def run(checkout: Path, script: str, **variables: str) -> str:
     return done.stdout
 
 
-@contextmanager
-def running(checkout: Path, script: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
-    """Run commands that go on by themselves, and end them as Ctrl-C would."""
+@asynccontextmanager
+async def running(checkout: Path, script: str, **variables: str) -> AsyncIterator[None]:
+    """Run commands that go on by themselves; Ctrl-C must then end them and all they started."""
     log = checkout / "output"
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -79,17 +79,29 @@ def running(checkout: Path, script: str, **variables: str) -> Iterator[subproces
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            text=True,
             start_new_session=True,
         )
     try:
-        yield process
+        yield
+        os.killpg(process.pid, signal.SIGINT)
+        await eventually(lambda: has_ended(process), within=30, what="Ctrl-C ends everything")
     except BaseException:
         sys.stderr.write(log.read_text())
         raise
     finally:
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait(30)
+        if not has_ended(process):
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def has_ended(leader: subprocess.Popen[bytes]) -> bool:
+    """Whether no process of a group is left."""
+    leader.poll()
+    try:
+        os.killpg(leader.pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def is_ready(port: int) -> bool:
@@ -131,7 +143,7 @@ def test_make_test_is_what_ci_runs() -> None:
 async def test_a_story_can_be_submitted_watched_read_and_cancelled(checkout: Path) -> None:
     up, session, command_line = commands_under("Use it")
     port = free_port()
-    with running(checkout, up, PORT=str(port)):
+    async with running(checkout, up, PORT=str(port)):
         await eventually(lambda: is_ready(port), within=60, what="`make up` is ready")
 
         printed = run(checkout, session.replace(":3000/", f":{port}/"))
@@ -158,7 +170,7 @@ async def test_processes_of_their_own_run_on_given_servers(
     script = script.replace("USA_METRICS_PORT=9101", f"USA_METRICS_PORT={(health := free_port())}")
     port = free_port()
     own = {"PORT": str(port), "USA_MODEL": "offline"}
-    with running(checkout, f"{script}\nwait", **own):
+    async with running(checkout, f"{script}\nwait", **own):
         await eventually(lambda: is_ready(port), within=60, what="`usa api` is ready")
         await eventually(lambda: is_ready(health), within=60, what="`usa worker` is ready")
 

@@ -8,13 +8,16 @@ import pytest
 from redis.asyncio import Redis
 
 from service.domain.errors import Unavailable
-from service.domain.events import EventId
+from service.domain.events import EventId, EventType, JobEvent
 from service.domain.frames import Frame
+from service.ports import Appended
+from service.streams import event_feed, keys
 from service.streams.connection import command_client, once_client
 from service.streams.event_feed import RedisEventFeed
 from service.streams.event_log import RedisEventLog
 from service.supervision import Background
 from tests.fixtures.event_logs import an_event
+from tests.fixtures.proxy import redis_proxy_to
 from tests.fixtures.waiting import eventually
 
 
@@ -136,6 +139,60 @@ async def test_a_job_watched_while_disconnected_is_subscribed_to_afterwards(
     await client.aclose()
 
 
+async def test_who_leaves_while_subscribing_does_not_take_the_next_one_along(
+    log: RedisEventLog, background: Background, redis_url: str
+) -> None:
+    job = uuid4()
+    async with redis_proxy_to(redis_url) as (proxy, url):
+        listener = Listener(url, background)
+        await eventually(lambda: listener.connections == 1)
+        proxy.freeze()
+        leaving = asyncio.create_task(listener.feed.subscribe(job))
+        await eventually(lambda: keys.live(job).encode() in _channels(listener))
+        leaving.cancel()
+        await asyncio.wait({leaving})
+        staying = asyncio.create_task(listener.feed.subscribe(job))
+        proxy.thaw()
+        await staying
+        await log.append(job, [an_event(job, 1, 1)], 60.0)
+
+        await eventually(lambda: listener.ids(job) == ["1-1"])
+        await listener.close()
+
+
+def _channels(listener: Listener) -> set[bytes]:
+    """What has been subscribed to, confirmed or not."""
+    connection = listener.feed._connection
+    return set(connection.channels) if connection else set()
+
+
+async def test_who_comes_while_the_last_one_leaves_is_subscribed(
+    log: RedisEventLog, listener: Listener
+) -> None:
+    job = uuid4()
+    await listener.feed.subscribe(job)
+    for seq in range(1, 30):
+        await asyncio.gather(listener.feed.unsubscribe(job), listener.feed.subscribe(job))
+        await log.append(job, [an_event(job, 1, seq)], 60.0)
+
+    await eventually(lambda: listener.ids(job) == [f"1-{seq}" for seq in range(1, 30)])
+
+
+async def test_thousands_of_subscriptions_are_made_again_however_long_that_takes(
+    log: RedisEventLog, listener: Listener, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_feed, "_CONFIRMED_WITHIN", 0.1)
+    jobs = [uuid4() for _ in range(5000)]
+    # As if they had come while Redis was away.
+    listener.feed._watched.update(jobs)
+    async with Redis.from_url(redis_url) as admin:
+        await admin.client_kill_filter(_type="pubsub")
+
+    await eventually(lambda: listener.connections == 2)
+    await log.append(jobs[0], [an_event(jobs[0], 1, 1)], 60.0)
+    await eventually(lambda: listener.ids(jobs[0]) == ["1-1"])
+
+
 async def test_messages_that_are_no_frames_are_dropped(
     log: RedisEventLog, listener: Listener, redis_url: str
 ) -> None:
@@ -164,6 +221,44 @@ async def test_appends_that_become_ready_together_keep_their_own_outcomes(
 
     assert [getattr(answer, "verdict", None) for answer in answers] == ["appended", None, "fenced"]
     assert isinstance(answers[1], Exception)
+
+
+async def test_a_full_server_is_unavailable(log: RedisEventLog, redis_url: str) -> None:
+    job = uuid4()
+    await log.append(job, [an_event(job, 1, 1)], 60.0)
+    async with Redis.from_url(redis_url) as admin:
+        await admin.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(Unavailable):
+                await log.append(job, [an_event(job, 1, 2)], 60.0)
+        finally:
+            await admin.config_set("maxmemory", 0)
+
+    assert (await log.append(job, [an_event(job, 1, 2)], 60.0)).is_complete
+
+
+async def test_an_event_that_cannot_be_rendered_is_refused_alone(log: RedisEventLog) -> None:
+    good, bad = uuid4(), uuid4()
+    half_a_character = JobEvent(EventId(1, 1), EventType.START, {"text": "\ud800"})
+
+    answers = await asyncio.gather(
+        log.append(good, [an_event(good, 1, 1)], 60.0),
+        log.append(bad, [half_a_character], 60.0),
+        return_exceptions=True,
+    )
+
+    assert [type(answer) for answer in answers] == [Appended, TypeError]
+
+
+async def test_what_is_no_stream_hides_no_other_jobs_last_event(
+    log: RedisEventLog, redis_url: str
+) -> None:
+    good, bad = uuid4(), uuid4()
+    await log.append(good, [an_event(good, 1, 1)], 60.0)
+    async with Redis.from_url(redis_url) as admin:
+        await admin.set(f"usa:events:{{{bad}}}", "not a stream")
+
+    assert await log.last_ids([bad, good]) == {good: EventId(1, 1)}
 
 
 async def test_a_server_that_has_forgotten_the_script_gets_it_again(

@@ -33,26 +33,24 @@ async def test_a_loss_is_told_even_if_a_reader_has_recreated_the_streams_before(
     assert await pending.ensure_streams()
 
 
-async def test_streams_are_described_by_how_far_they_were_read_and_where_they_begin(
+async def test_streams_are_described_by_how_far_they_were_read_and_what_they_hold(
     job_streams: JobStreams, pending: RedisPending
 ) -> None:
     assert await pending.state(0) == StreamState((0, 0), None)
-    first, second = await job_streams.add(), await job_streams.add()
-    again = await job_streams.add(1)
-    assert await pending.state(0) == StreamState((0, 0), parse_entry_id(first.entry_id))
+    entries = await job_streams.add(), await job_streams.add()
+    first, second = (parse_entry_id(each.entry_id) for each in entries)
+    again = parse_entry_id((await job_streams.add(1)).entry_id)
+    assert await pending.state(0) == StreamState((0, 0), (first, second))
 
     consumer = job_streams.consumer()
     await consumer.read_new(1)
-    assert await pending.state(0) == StreamState((0, 0), parse_entry_id(first.entry_id))
-    assert await pending.state(7) == StreamState(
-        parse_entry_id(again.entry_id), parse_entry_id(again.entry_id)
-    )
+    assert await pending.state(0) == StreamState((0, 0), (first, second))
+    assert await pending.state(7) == StreamState(again, (again, again))
     await consumer.read_new(2)
-    await consumer.acknowledge_if_owner([first])
-    at_second = parse_entry_id(second.entry_id)
-    assert await pending.state(0) == StreamState(at_second, at_second)
-    await consumer.acknowledge_if_owner([second])
-    assert await pending.state(0) == StreamState(at_second, None)
+    await consumer.acknowledge_if_owner(entries[:1])
+    assert await pending.state(0) == StreamState(second, (second, second))
+    await consumer.acknowledge_if_owner(entries[1:])
+    assert await pending.state(0) == StreamState(second, None)
 
 
 async def test_lost_streams_are_described_as_empty_and_unread(
@@ -63,9 +61,30 @@ async def test_lost_streams_are_described_as_empty_and_unread(
     await job_streams.commands.flushall()
     assert await pending.state(0) == StreamState((0, 0), None)
 
-    entry = await job_streams.add()
+    entry = parse_entry_id((await job_streams.add()).entry_id)
     await job_streams.commands.xgroup_create(keys.JOBS, "somebody else's")
-    assert await pending.state(0) == StreamState((0, 0), parse_entry_id(entry.entry_id))
+    assert await pending.state(0) == StreamState((0, 0), (entry, entry))
+
+
+async def test_an_entry_is_still_to_come_from_its_addition_to_its_delivery(
+    job_streams: JobStreams, pending: RedisPending
+) -> None:
+    read, deleted, waiting = [await job_streams.add() for _ in range(3)]
+    again = await job_streams.add(1)
+    await job_streams.consumer().read_new(1)
+    await job_streams.consumer().read_new(1)
+    await job_streams.commands.xdel(deleted.stream, deleted.entry_id)
+
+    ids = [each.entry_id for each in (read, deleted, waiting, again)]
+    assert await pending.undelivered(0, ids) == [False, False, True, False]
+    assert await pending.undelivered(0, ["", "garbage", "1-1", waiting.entry_id]) == [
+        False,
+        False,
+        False,
+        True,
+    ]
+    await job_streams.commands.flushall()
+    assert await pending.undelivered(0, ids) == [False] * 4
 
 
 async def test_an_entry_is_held_from_its_delivery_to_its_acknowledgement(
@@ -120,6 +139,8 @@ async def test_a_server_that_knows_nothing_answers_nothing(
             await pending.not_pending([(0, entry.entry_id)])
         with pytest.raises(Unavailable):
             await pending.state(0)
+        with pytest.raises(Unavailable):
+            await pending.undelivered(0, [entry.entry_id])
     finally:
         await job_streams.commands.replicaof("no", "one")
         await job_streams.commands.config_set("replica-serve-stale-data", "yes")

@@ -14,9 +14,9 @@ from tests.fixtures.streams import JobStreams
 from tests.integration.worker.workplace import Workplace
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def logged() -> Iterator[list[MutableMapping[str, Any]]]:
-    """What the workers log."""
+    """What the workers log; not shown, because drawing a crash's locals takes a minute."""
     with capture_logs() as logs:
         yield logs
 

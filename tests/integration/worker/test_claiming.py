@@ -12,13 +12,12 @@ from service.domain.transitions import Complete, Retry
 from service.telemetry.metrics import REGISTRY
 from tests.fixtures.factories import an_id, terms
 from tests.fixtures.models import HeldModel, ScriptedModel
-from tests.fixtures.streams import BOTH
 from tests.fixtures.waiting import eventually
 from tests.integration.worker.watching import Watch
 from tests.integration.worker.workplace import Workplace, calling
 
 # Whatever must not wait for a lease would wait for longer than any of these tests.
-LONG_LEASE = {"lease": 60.0, "renew_every": 0.5}
+LONG_LEASE: dict[str, Any] = {"lease": 60.0, "renew_every": 0.5}
 
 
 def verdicts(verdict: Verdict) -> float:
@@ -360,22 +359,3 @@ async def test_what_was_read_and_not_claimed_is_anothers_as_soon_as_the_worker_s
         await workplace.is_idle()
 
     assert (await workplace.job(job_id)).attempt == 1
-
-
-async def test_what_is_too_much_for_the_slots_is_left_to_others(workplace: Workplace) -> None:
-    model = HeldModel()
-    jobs = [await workplace.accept() for _ in range(2)]
-
-    async with workplace.worker(calling(model), concurrency=1, **LONG_LEASE) as first:
-        await eventually(workplace.streams.somebody_waits)
-        # One wait for both streams answers with an entry of each.
-        both = workplace.streams.commands.pipeline(transaction=True)
-        for stream, job_id in zip(BOTH, jobs, strict=True):
-            both.xadd(stream, {"job": str(job_id)})
-        await both.execute()
-        await pending_are(workplace, 2)
-        async with workplace.worker(calling(model), concurrency=1, **LONG_LEASE) as second:
-            await eventually(lambda: first.processors and second.processors, within=3.0)
-            model.released.set()
-            assert await workplace.ended(*jobs) == [JobStatus.COMPLETED] * 2
-            await workplace.is_idle()

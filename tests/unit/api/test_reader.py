@@ -377,6 +377,7 @@ class Play:
         self.reader = bench.reader()
         self.attempt, self.seq = 1, 0
         self.written: list[JobEvent] = []
+        self.written_before: list[JobEvent] = []
         self.looked: tuple[Recorded, EventId | None] = (_fence(bench.row), None)
 
     @property
@@ -398,8 +399,16 @@ class Play:
 
     async def next_attempt(self) -> None:
         self.attempt, self.seq = self.attempt + 1, 0
-        self.written.clear()
+        self.written, self.written_before = [], self.written
         self.bench.row = replace(self.bench.row, attempt=self.attempt)
+
+    async def zombie(self) -> None:
+        """The worker before this one does not know yet."""
+        if self.written_before:
+            last = self.written_before[-1].id
+            event = an_event(self.bench.row.id, last.attempt, last.seq + 1)
+            if await self.write(event, self.written_before):
+                self.reader.push(render(event))
 
     async def flushall(self) -> None:
         await self.bench.client.flushall()
@@ -425,8 +434,18 @@ class Play:
     async def read(self) -> None:
         await self.bench.read(self.reader, 0.0)
 
-    async def end(self) -> EventId:
-        await self.bench.complete(self.attempt, self.seq + 1)
+    async def end(self, *, cancelled: bool) -> EventId:
+        if cancelled:
+            end = f"{self.attempt + 1}-1"
+            self.bench.row = replace(
+                self.bench.row,
+                attempt=self.attempt + 1,
+                status=JobStatus.CANCELLED,
+                final_event_id=end,
+            )
+            self.written = []
+        else:
+            await self.bench.complete(self.attempt, self.seq + 1)
         final = self.bench.final_frame()
         await self.write(final)
         self.reader.learn(_fence(self.bench.row), final.id)
@@ -434,11 +453,15 @@ class Play:
             await self.read()
         return final.id
 
-    async def write(self, event: JobEvent) -> None:
-        self.written.append(event)
+    async def write(self, event: JobEvent, written: list[JobEvent] | None = None) -> bool:
+        """Append, after a loss everything of the attempt; whether it is in the stream."""
+        written = self.written if written is None else written
+        written.append(event)
         log, job_id = self.bench.log.real, self.bench.row.id
-        if (await log.append(job_id, [event], 600.0)).has_hole:
-            await log.append(job_id, self.written, 600.0)
+        answer = await log.append(job_id, [event], 600.0)
+        if answer.has_hole:
+            answer = await log.append(job_id, written, 600.0)
+        return answer.is_complete
 
 
 STEPS = (
@@ -446,6 +469,7 @@ STEPS = (
     Play.lost_message,
     Play.repeated_message,
     Play.next_attempt,
+    Play.zombie,
     Play.flushall,
     Play.reconnect,
     Play.look,
@@ -466,9 +490,10 @@ def tiny_reader() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("tiny_reader")
-@given(steps=st.lists(st.sampled_from(STEPS), max_size=40))
+@given(steps=st.lists(st.sampled_from(STEPS), max_size=40), cancelled=st.booleans())
 async def test_whatever_is_lost_ids_increase_and_exactly_one_end_comes_last(
     steps: list[Callable[[Play], Awaitable[None]]],
+    cancelled: bool,
 ) -> None:
     background = Background()
     client = fake_client()
@@ -476,7 +501,7 @@ async def test_whatever_is_lost_ids_increase_and_exactly_one_end_comes_last(
 
     for step in steps:
         await step(play)
-    final = await play.end()
+    final = await play.end(cancelled=cancelled)
     await background.cancel()
 
     assert play.told == sorted(set(play.told))

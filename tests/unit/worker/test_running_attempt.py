@@ -155,17 +155,11 @@ def test_whatever_crashes_no_finished_call_is_made_again(crashes: list[int]) -> 
 async def survives(crashes: list[int]) -> None:
     """Kill each attempt at its n-th touch of the ledger or the model, then let one finish."""
     ledger, calls = MemoryLedger(), dict.fromkeys("abc", 0)
-    finished_before_call: list[str] = []
     for number, crash_at in enumerate([*crashes, None], start=1):
         ledger.current = {Fence(JOB.id, number)}
         background, left = Background(), [crash_at]
         attempt = an_attempt(CrashingLedger(ledger, left), background, number=number)
-
-        def before_reply(left: list[int | None] = left) -> None:
-            finished_before_call.extend(set(model.called[-1:]) & ledger.checkpoints.keys())
-            step_towards_crash(left)
-
-        model = ScriptedModel(before_reply=before_reply)
+        model = CrashingModel(left, ledger)
         try:
             for step in calls:
                 await pay(attempt, model, step)
@@ -175,7 +169,6 @@ async def survives(crashes: list[int]) -> None:
         for step in model.called:
             calls[step] += 1
 
-    assert finished_before_call == []
     assert set(ledger.checkpoints) == set(calls)
     assert sum(calls.values()) <= len(calls) + len(crashes)
 
@@ -204,6 +197,19 @@ class CrashingLedger(MemoryLedger):
     async def _answer(self, answer: bool) -> bool:
         step_towards_crash(self.left)
         return answer
+
+
+class CrashingModel(ScriptedModel):
+    """Checks that what it is asked was never answered before; its process may die over it."""
+
+    def __init__(self, left: list[int | None], ledger: MemoryLedger) -> None:
+        super().__init__(before_reply=self._before_reply)
+        self._left = left
+        self._ledger = ledger
+
+    def _before_reply(self) -> None:
+        assert self.called[-1] not in self._ledger.checkpoints
+        step_towards_crash(self._left)
 
 
 async def test_a_failed_call_is_booked_with_what_it_used(

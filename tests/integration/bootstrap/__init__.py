@@ -1,0 +1,1 @@
+"""Whole processes: how they start, what a failed start leaves, and how they end."""
