@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -77,26 +77,31 @@ class Background:
             await asyncio.wait(set(self._tasks), timeout=left)
         return not self._tasks
 
-    async def cancel(self, within: float = 5.0) -> None:
-        """Cancel every task, those started meanwhile too, and wait a bounded time for their end."""
+    async def cancel(
+        self, only: Collection[asyncio.Task[Any]] | None = None, *, within: float = 5.0
+    ) -> None:
+        """Cancel every task, those started meanwhile too, or some; wait a bounded time."""
         deadline = monotonic() + within
         cancelled: set[asyncio.Task[Any]] = set()
-        while self._tasks:
-            for task in self._tasks - cancelled:
+        while tasks := self._running(only):
+            for task in tasks - cancelled:
                 task.cancel()
-            cancelled |= self._tasks
+            cancelled |= tasks
             left = deadline - monotonic()
             if left <= 0:
                 break
             patience = min(left, _UNTIL_CANCELLED_AGAIN)
             ended, _ = await asyncio.wait(
-                self._tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED
+                tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED
             )
             if not ended:
                 # Before Python 3.12 `wait_for`, which drivers use, can swallow a cancellation.
                 cancelled.clear()
-        for task in self._tasks:
+        for task in tasks:
             _log.error("background_task_did_not_end", task=task.get_name())
+
+    def _running(self, only: Collection[asyncio.Task[Any]] | None) -> set[asyncio.Task[Any]]:
+        return set(self._tasks) if only is None else self._tasks & set(only)
 
 
 def _crash(task: asyncio.Task[Any]) -> BaseException | None:

@@ -68,5 +68,4 @@ async def serving_api(
             yield address
     finally:
         silence.stop()
-        hearing.cancel()
-        checking.cancel()
+        await vital.cancel([hearing, checking])

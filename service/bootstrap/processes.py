@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from service import __version__
@@ -11,14 +11,17 @@ from service.bootstrap.connections import Connections, open_connections
 from service.bootstrap.listening import listening
 from service.bootstrap.maintenance import build_maintenance_loops
 from service.bootstrap.worker import running_pool
+from service.domain.errors import Unavailable
 from service.postgres.schema import SchemaMismatch, pending_migrations
 from service.settings import Settings
+from service.streams.pending import RedisPending
 from service.supervision import Background, Wakeup, retry_while_unavailable
 from service.telemetry.metrics import BUILD
 from service.telemetry.monitoring import create_monitoring_app
 from service.worker.pool import WorkerPool
 
 _START_PATIENCE = 30.0
+_REDIS_PATIENCE = 2.0
 _LAST_ROUNDS = 5.0
 _LAST_WRITES = 5.0
 
@@ -64,6 +67,7 @@ async def _process(settings: Settings, name: str) -> AsyncIterator[_Process]:
         await retry_while_unavailable(
             "schema", lambda: _check_schema(connections), patience=_START_PATIENCE
         )
+        await _create_streams(connections)
         loops = build_maintenance_loops(settings, connections)
         for loop in loops:
             vital.spawn(loop.name, loop.run())
@@ -97,6 +101,14 @@ async def _check_schema(connections: Connections) -> None:
     missing = await pending_migrations(connections.database)
     if missing:
         raise SchemaMismatch(f"migrations are missing ({', '.join(missing)}): run `usa migrate`")
+
+
+async def _create_streams(connections: Connections) -> None:
+    """Create them before anybody reads them, so that a first start looks like any other."""
+    # Without Redis this process starts all the same, and the reconciler creates them later.
+    with suppress(Unavailable, TimeoutError):
+        async with asyncio.timeout(_REDIS_PATIENCE):
+            await RedisPending(connections.commands).ensure_streams()
 
 
 @asynccontextmanager

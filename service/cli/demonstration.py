@@ -14,7 +14,7 @@ from service.cli.following import follow_to_end, report
 from service.cli.local import local_settings, new_local_key, own_servers
 from service.cli.output import note
 from service.cli.serving import listening, run_loop, start_logs
-from service.cli.signals import leaving_on_signals
+from service.cli.signals import interrupt_once_on_signals, leaving_on_signals
 from service.client.api_client import ApiClient
 from service.settings import Settings
 
@@ -36,6 +36,7 @@ _OWN_SERVERS = {"redis_url": None, "database_url": None}
 
 def run_demo(workflow: str | None, pace: float | None, *, as_json: bool) -> None:
     """Run the demonstration and exit as the job ended; nothing of it stays."""
+    interrupt_once_on_signals()
     with TemporaryDirectory(prefix="usa-demo-") as folder:
         chosen = {} if pace is None else {"offline_pace": pace}
         settings = local_settings(

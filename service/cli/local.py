@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from service.bootstrap import create_api_key, list_api_keys
 from service.cli.key_file import keep_key, read_key
-from service.cli.signals import ignore_signals, interrupt_once_on_signals
+from service.cli.signals import ignore_signals, interruptions_held
 from service.domain.api_keys import Scope, parse_key
 from service.domain.job import Owner
 from service.domain.tiers import UNLIMITED
@@ -47,9 +47,10 @@ def own_servers(settings: Settings, *, durable: bool = True) -> Iterator[Setting
     servers = EmbeddedServers(
         settings.home, redis_url=redis_url, database_url=database_url, durable=durable
     )
-    interrupt_once_on_signals()
-    urls = servers.start()
     try:
+        # Cut short between a server's start and the note of it, nobody would stop that server.
+        with interruptions_held():
+            urls = servers.start()
         started = {
             "redis_url": SecretStr(urls.redis_url),
             "database_url": SecretStr(urls.database_url),

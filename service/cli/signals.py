@@ -21,6 +21,28 @@ def interrupt_once_on_signals() -> None:
         signal.signal(number, _interrupt)
 
 
+@contextmanager
+def interruptions_held() -> Iterator[None]:
+    """Let the first signal inside this block interrupt at its end, and the second one at once.
+
+    For what must not be left half done, and takes moments.
+    """
+    is_asked = False
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        nonlocal is_asked
+        if is_asked:
+            _interrupt(number, frame)
+        is_asked = True
+
+    for number in _SIGNALS:
+        signal.signal(number, hold)
+    yield
+    interrupt_once_on_signals()
+    if is_asked:
+        _interrupt(signal.SIGINT, None)
+
+
 def _interrupt(_: int, __: FrameType | None) -> None:
     ignore_signals()
     raise KeyboardInterrupt

@@ -59,7 +59,10 @@ class PostgresUpkeepStore:
     async def expired_leases(
         self, lease: float, limit: int, *, skip: int = 0
     ) -> list[RecordedEntry]:
-        """List jobs whose worker has been silent for longer than its lease."""
+        """List jobs whose worker has been silent for longer than its lease.
+
+        Without their entry where it has been silent for so long that the entry does not count.
+        """
         rows = await self._database.fetch("list_expired_leases", lease, limit, skip)
         return [
             RecordedEntry(Fence(row["id"], row["attempt"]), row["entry_id"] or "") for row in rows

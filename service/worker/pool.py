@@ -120,9 +120,7 @@ class WorkerPool:
             processor.hand_back()
         await self._attempts.drain(_RECORDING)
         await self._attempts.cancel()
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.wait(self._loops)
+        await self._vital.cancel(self._loops)
         await self._to.leases.stop()
         await self._leave()
         SLOTS.labels(state="free").set(0)

@@ -181,6 +181,16 @@ async def test_a_task_whose_driver_swallows_a_cancellation_is_cancelled_again(
     assert task.cancelled()
 
 
+async def test_some_tasks_can_be_cancelled_and_the_others_go_on(background: Background) -> None:
+    ending = background.spawn("ending", for_ever())
+    staying = background.spawn("staying", for_ever())
+    await asyncio.sleep(0)
+    await background.cancel([ending], within=LONG)
+    assert ending.cancelled()
+    assert not staying.done()
+    assert len(background) == 1
+
+
 async def test_cancelling_without_patience_still_cancels(background: Background) -> None:
     task = background.spawn("waits", for_ever())
     await background.cancel(within=0)

@@ -208,6 +208,30 @@ async def test_a_job_whose_worker_is_gone_is_left_to_whoever_reclaims_its_entry(
     assert (await upkeep.row(claim.fence.job_id))["status"] == "processing"
 
 
+async def test_a_worker_that_reaches_redis_and_not_postgres_loses_its_job_in_the_end(
+    upkeep: Upkeep,
+) -> None:
+    """It renews its entry, so that nobody would ever reclaim it."""
+    [claim] = await run_by_a_worker(upkeep)
+    assert await upkeep.streams.leases().renew_if_owner([claim.delivery]) == 1
+
+    await expire_leases(upkeep.observer, 110.0)
+    assert await upkeep.reconciler.run_once() == 0
+    await expire_leases(upkeep.observer, 130.0)
+    assert await upkeep.reconciler.run_once() == 1
+    assert await upkeep.relay.run_once() == 1
+
+    [delivery] = await upkeep.streams.consumer("next").read_new(1)
+    [next_claim] = await upkeep.stores.attempts.claim([delivery], terms("next", lease=LONG))
+    late = await upkeep.stores.attempts.record_if_current(
+        claim.fence, Complete({"ok": True}), EventId(1, 1)
+    )
+    assert next_claim.verdict is Verdict.CLAIMED
+    assert not late.applied
+    # Its entry is none that anybody needs, so it will be acknowledged.
+    assert late.entry_id == delivery.entry_id != claim.delivery.entry_id
+
+
 async def test_a_job_that_lost_too_many_workers_fails_and_says_so(upkeep: Upkeep) -> None:
     [claim] = await run_by_a_worker(upkeep)
     await upkeep.streams.commands.delete(keys.JOBS)

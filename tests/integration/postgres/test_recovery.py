@@ -43,6 +43,15 @@ async def test_a_lease_is_listed_three_seconds_after_its_end(
     assert late == [RecordedEntry(claim.fence, claim.delivery.entry_id)]
 
 
+async def test_after_minutes_of_silence_the_entry_does_not_count(
+    stores: Stores, observer: Observer
+) -> None:
+    claim = await claimed(stores)
+    await expire_leases(observer, 121.0)
+
+    assert await stores.upkeep.expired_leases(LEASE, 10) == [RecordedEntry(claim.fence, "")]
+
+
 async def test_no_lease_is_listed_within_one_lease_of_the_servers_start(
     stores: Stores, observer: Observer
 ) -> None:

@@ -89,7 +89,7 @@ class Workplace:
         vital = Background(on_crash=lambda: self.crashes.append("vital"))
         watch = watch or Watch()
         self._staff(agents, watch)
-        async with open_connections(settings, "test", background) as connections:
+        async with open_connections(settings, "worker", background) as connections:
             watched = watch.watched(connections, background)
             try:
                 async with running_pool(

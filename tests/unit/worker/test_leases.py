@@ -32,7 +32,7 @@ class Server:
     failure: Exception | None = None
     hangs: bool = False
     seconds: float = 0.0
-    asked_at: float = 0.0
+    asked_at: list[float] = field(default_factory=list)
     lost: set[Fence] = field(default_factory=set)
     threads: set[int] = field(default_factory=set)
     asked: int = 0
@@ -49,7 +49,7 @@ class Server:
 
     async def _answer(self) -> None:
         self.asked += 1
-        self.asked_at = monotonic()
+        self.asked_at.append(monotonic())
         self.threads.add(threading.get_ident())
         if self.hangs:
             await asyncio.Event().wait()
@@ -237,9 +237,11 @@ async def test_a_lease_counts_from_when_its_renewal_was_sent(bench: Bench) -> No
     since = monotonic()
     lease = bench.hold(since=since)
 
+    await eventually(lambda: bench.postgres.asked)
+    bench.postgres.hangs = True  # the next one
     await eventually(lambda: lease.renewed_at > since)
 
-    assert lease.renewed_at <= bench.postgres.asked_at
+    assert lease.renewed_at <= bench.postgres.asked_at[0]
 
 
 async def test_a_lease_counts_from_when_its_claim_was_sent(bench: Bench) -> None:
