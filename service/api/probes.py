@@ -1,6 +1,6 @@
 """What machines ask: alive, ready, which version, how much of everything."""
 
-from asyncio import gather, timeout
+from asyncio import gather
 from typing import Final
 
 from aiohttp import web
@@ -8,16 +8,13 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 
 from service.api.dependencies import DEPENDENCIES
 from service.api.documents import JOBS_PATH, Entry, Health, Readiness, Version
-from service.domain.errors import Unavailable
-from service.ports import Probe
 from service.telemetry.metrics import REGISTRY
+from service.telemetry.monitoring import check
 
 _NAME: Final = "user-story-service"
 _LINKS = {"jobs": JOBS_PATH, "openapi": "/openapi.json", "ready": "/readyz"}
 _OK: Final = "ok"
 _AWAY: Final = "unavailable"
-# Less than what orchestrators usually wait for a probe.
-_PROBE_SECONDS = 0.8
 
 answer_metrics = make_aiohttp_handler(REGISTRY)
 
@@ -30,21 +27,12 @@ async def answer_healthz(request: web.Request) -> web.StreamResponse:  # noqa: A
 async def answer_readyz(request: web.Request) -> web.StreamResponse:
     """Say whether requests can be served: never without Postgres, degraded without Redis."""
     to = request.config_dict[DEPENDENCIES]
-    postgres, redis = await gather(_check(to.probe_postgres), _check(to.probe_redis))
-    checks = {"postgres": postgres, "redis": redis}
-    if postgres != _OK:
+    postgres, redis = await gather(check(to.probe_postgres), check(to.probe_redis))
+    checks = {"postgres": _OK if postgres else _AWAY, "redis": _OK if redis else _AWAY}
+    if not postgres:
         readiness = Readiness(status=_AWAY, checks=checks)
         return readiness.respond(status=503, headers={"Retry-After": "2"})
-    return Readiness(status=_OK if redis == _OK else "degraded", checks=checks).respond()
-
-
-async def _check(probe: Probe) -> str:
-    try:
-        async with timeout(_PROBE_SECONDS):
-            await probe()
-    except (Unavailable, TimeoutError):
-        return _AWAY
-    return _OK
+    return Readiness(status=_OK if redis else "degraded", checks=checks).respond()
 
 
 async def answer_version(request: web.Request) -> web.StreamResponse:

@@ -52,7 +52,8 @@ async def test_the_same_holds_for_calls_to_claude(cluster: Cluster, slow_stub: M
         },
     )
 
-    rejected = [call.status for call in slow_stub.calls if call.status != 200]
+    # The victim was cut off before some of its calls were answered at all.
+    rejected = [call.status for call in slow_stub.calls if call.status not in {200, None}]
     finished = sum(call.completed for call in slow_stub.calls)
     written_down = await cluster.count("SELECT count(*) FROM checkpoints")
     assert rejected == []
