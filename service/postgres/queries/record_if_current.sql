@@ -28,7 +28,10 @@ WITH item AS (
     reserved_tokens = CASE WHEN d.final_event_id IS NULL THEN j.reserved_tokens ELSE 0 END,
     error_count = j.error_count + d.errors,
     handback_count = j.handback_count + d.handbacks,
-    available_at = clock_timestamp() + make_interval(secs => d.delay),
+    available_at = CASE
+      WHEN d.final_event_id IS NULL THEN clock_timestamp() + make_interval(secs => d.delay)
+      ELSE j.available_at
+    END,
     -- A hand-back adds its own entry at once; the relay owes it only if that fails.
     relay_after = clock_timestamp()
       + make_interval(secs => d.delay + CASE WHEN d.handbacks > 0 THEN 2 ELSE 0 END),

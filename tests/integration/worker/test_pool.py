@@ -12,6 +12,7 @@ from service.domain.events import EventType, JobEvent
 from service.domain.job import JobStatus, JsonObject
 from service.ports import Attempt
 from service.telemetry.metrics import REGISTRY
+from service.worker import pool as pool_module
 from tests.fixtures.models import HeldModel, ScriptedModel
 from tests.fixtures.waiting import eventually
 from tests.integration.worker.watching import Watch
@@ -119,6 +120,22 @@ async def test_a_short_grace_does_not_cut_the_last_read_off(
 
     assert not await workplace.streams.somebody_waits()
     assert [log["event"] for log in logged if log["log_level"] == "error"] == []
+
+
+async def test_an_ending_that_cannot_be_recorded_does_not_outlive_its_worker(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "_RECORDING", 0.3)
+    watch = Watch()
+    watch.away["record"] = 1_000_000
+    job_id = await workplace.submit("sleep")
+
+    async with workplace.worker(watch=watch, shutdown_grace=0.3) as pool:
+        await eventually(lambda: watch.away["record"] < 1_000_000)
+
+    assert (len(pool._attempts), pool.processors) == (0, [])
+    assert (await workplace.job(job_id)).status is JobStatus.PROCESSING
+    assert len(await workplace.streams.pending()) == 1
 
 
 async def test_stopping_twice_or_before_the_start_does_nothing(workplace: Workplace) -> None:

@@ -90,13 +90,16 @@ class Doorbell:
 
     acknowledged: list[Delivery] = field(default_factory=list)
     added: list[tuple[UUID, int]] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
 
     async def acknowledge_if_owner(self, deliveries: Sequence[Delivery]) -> int:
         self.acknowledged += deliveries
+        self.log.append("acknowledge")
         return len(deliveries)
 
     async def add_entry(self, job_id: UUID, attempt: int, trace_parent: str | None) -> Delivery:
         self.added.append((job_id, attempt))
+        self.log.append("add")
         return Delivery("again", "6-0", job_id, trace_parent)
 
 

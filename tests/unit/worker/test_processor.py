@@ -211,6 +211,7 @@ async def test_an_attempt_that_is_handed_back_rings_again_before_its_entry_goes(
 
         assert bench.attempts.recorded == [HandBack()]
         assert bench.ledger.endings == ["aborted"]
+        assert bench.doorbell.log == ["add", "acknowledge"]
         assert bench.doorbell.added == [(JOB.id, 1)]
         assert bench.attempts.entry_id == "6-0"
         assert bench.doorbell.acknowledged == [DELIVERY]
