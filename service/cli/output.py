@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -56,4 +57,4 @@ def this_command() -> str:
     if shutil.which("usa") is not None or not beside.exists():
         return "usa"
     relative = os.path.relpath(beside)
-    return str(beside) if relative.startswith("..") else relative
+    return shlex.quote(str(beside) if relative.startswith("..") else relative)

@@ -40,7 +40,7 @@ def python_that(tree: Path, condition: str) -> str:
     """Return an interpreter that fails where a condition of the shell holds for its code."""
     path = tree / "python"
     path.write_text(
-        f'#!/bin/sh\ncase "$2" in {condition}) exit 1 ;; esac\nexec {sys.executable} "$@"'
+        f'#!/bin/sh\ncase "$2" in {condition}) exit 1 ;; esac\nexec "{sys.executable}" "$@"'
     )
     path.chmod(0o755)
     return f"PYTHON={path}"

@@ -6,10 +6,11 @@ from pydantic import SecretStr
 
 from service.domain.job import JobStatus, JsonObject
 from service.ports import Attempt
+from tests.fixtures.agents import Acting
 from tests.fixtures.models import HeldModel, ScriptedModel
 from tests.fixtures.proxy import proxy_to
 from tests.fixtures.waiting import eventually
-from tests.integration.worker.workplace import Acting, Workplace, calling
+from tests.integration.worker.workplace import Workplace, calling
 
 
 async def test_a_call_that_was_cut_off_while_it_was_opened_costs_nothing(

@@ -13,10 +13,11 @@ from service.domain.job import JobStatus, JsonObject
 from service.ports import Attempt
 from service.telemetry.metrics import REGISTRY
 from service.worker import pool as pool_module
+from tests.fixtures.agents import Acting
 from tests.fixtures.models import HeldModel, ScriptedModel
 from tests.fixtures.waiting import eventually
 from tests.integration.worker.watching import Watch
-from tests.integration.worker.workplace import Acting, Workplace, calling
+from tests.integration.worker.workplace import Workplace, calling
 
 Logs = list[MutableMapping[str, Any]]
 

@@ -1,6 +1,6 @@
 """Workers to start and stop, jobs for them, and looks at what became of the jobs."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,11 +20,12 @@ from service.domain.frames import Frame
 from service.domain.job import Job, JobStatus, JsonObject, NewJob
 from service.maintenance.reconciler import Reconciler
 from service.maintenance.relay import Relay
-from service.ports import Agent, AgentPlan, Attempt
+from service.ports import Agent, Attempt
 from service.settings import Settings
 from service.streams.pending import RedisPending
 from service.supervision import Background, Wakeup
 from service.worker.pool import WorkerPool
+from tests.fixtures.agents import Acting
 from tests.fixtures.database import Observer, Stores
 from tests.fixtures.factories import an_id, an_owner
 from tests.fixtures.models import ScriptedModel, a_request
@@ -32,26 +33,8 @@ from tests.fixtures.streams import JobStreams
 from tests.fixtures.waiting import eventually
 from tests.integration.worker.watching import Watch
 
-Act = Callable[[Attempt], Awaitable[JsonObject]]
-
-
-@dataclass
-class Acting:
-    """An agent that does what the test wants."""
-
-    act: Act
-    name: str = "acting"
-
-    def plan(
-        self, story: str, mode: str, iterations: Sequence[str] | None, options: JsonObject
-    ) -> AgentPlan:
-        raise NotImplementedError
-
-    async def run(self, attempt: Attempt) -> JsonObject:
-        return await self.act(attempt)
-
-    def snapshot(self, job: Job, checkpoints: Mapping[str, Any]) -> JsonObject:
-        raise NotImplementedError
+# Whatever must not wait for a lease would wait for longer than any of these tests.
+LONG_LEASE: dict[str, Any] = {"lease": 60.0, "renew_every": 0.5}
 
 
 def calling(model: ScriptedModel, *steps: str) -> Acting:

@@ -16,7 +16,6 @@ from service.domain.events import BEGINNING, EventId
 from service.domain.job import Job, JobStatus, JsonObject
 from service.domain.transitions import Complete, Fail, HandBack, Retry, Transition
 from service.ports import (
-    AgentPlan,
     Attempt,
     ClaimTerms,
     EntryLeases,
@@ -28,11 +27,12 @@ from service.worker.acknowledger import Acknowledger
 from service.worker.dependencies import AttemptDependencies
 from service.worker.leases import LeaseKeeper
 from service.worker.processor import JobProcessor
+from tests.fixtures.agents import Acting
 from tests.fixtures.event_logs import FailingEventLog, a_log, fake_client
-from tests.unit.domain.jobs import NOON, a_job
+from tests.unit.domain.jobs import JOB, NOON, a_job
 from tests.unit.worker.ledger import MemoryLedger
 
-DELIVERY = Delivery("jobs", "5-0", a_job().id)
+DELIVERY = Delivery("jobs", "5-0", JOB.id)
 _STATUSES: Mapping[type, JobStatus] = {
     Complete: JobStatus.COMPLETED,
     Fail: JobStatus.FAILED,
@@ -104,26 +104,6 @@ class Doorbell:
 
 
 @dataclass
-class Acting:
-    """An agent that does what the test wants."""
-
-    act: Callable[[Attempt], Any]
-    name: str = "user-story"
-
-    def plan(
-        self, story: str, mode: str, iterations: Sequence[str] | None, options: JsonObject
-    ) -> AgentPlan:
-        raise NotImplementedError
-
-    async def run(self, attempt: Attempt) -> JsonObject:
-        result: JsonObject = await self.act(attempt)
-        return result
-
-    def snapshot(self, job: Job, checkpoints: Mapping[str, Any]) -> JsonObject:
-        raise NotImplementedError
-
-
-@dataclass
 class Bench:
     """An attempt to run, and everything that it touches."""
 
@@ -162,7 +142,7 @@ async def a_bench(
         Claim(DELIVERY, Verdict.CLAIMED, job, judged_at=judged_at),
         AttemptDependencies(
             worker_id="worker-1",
-            agents={"user-story": Acting(act)},
+            agents={JOB.agent: Acting(act, JOB.agent)},
             attempts=attempts,
             ledger=ledger,
             events=log,
