@@ -1,8 +1,5 @@
-"""The compose file says what it must, by its own text and, where it is installed, by Compose."""
+"""The compose file says what it must."""
 
-import os
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -79,15 +76,3 @@ def test_every_variable_it_sets_is_a_setting(services: dict[str, dict[str, Any]]
     known = {f"USA_{name.upper()}" for name in Settings.model_fields}
     given = {v for n in ("migrate", "api", "worker") for v in services[n]["environment"]}
     assert given - known == {"DATABASE_URL", "REDIS_URL", "ANTHROPIC_API_KEY"}
-
-
-def test_compose_itself_accepts_the_file() -> None:
-    if shutil.which("docker") is None or _compose("version").returncode != 0:
-        pytest.skip("needs docker compose")
-    told = _compose("--file", str(FILE), "config", "--quiet")
-    assert told.returncode == 0, told.stderr
-
-
-def _compose(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["docker", "compose", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
