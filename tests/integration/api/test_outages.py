@@ -221,7 +221,7 @@ async def test_nobody_waits_for_a_redis_that_hangs(
         started = monotonic()
         await fragile.submit()
         await exchange(fragile, log, "DELETE", f"{JOBS}/{job}", headers=fragile.sending())
-        assert monotonic() - started < 0.9
+        assert monotonic() - started < 3.0  # what one answer of Redis may take
         answer = await exchange(fragile, log, "GET", "/readyz")
         assert answer.document["status"] == "degraded"
     finally:
