@@ -144,7 +144,7 @@ async def test_a_story_goes_on_while_redis_is_away_and_is_told_when_it_is_back(
     valkey.kill()
     during = audience.let_in()
     await eventually(lambda: "connected" in during.types, what="who comes now is let in")
-    await asyncio.sleep(away)
+    await asyncio.sleep(away)  # the fault itself: an outage of that length
     valkey.start()
     await audience.to_the_end()
 
@@ -167,7 +167,7 @@ async def test_a_story_is_told_while_postgres_is_away_as_far_as_it_is_known(
     audience = await Audience.gather(deployment)
 
     postgres.stop()
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(1.5)  # the fault itself: an outage of that length
     postgres.start()
     await audience.to_the_end()
 
