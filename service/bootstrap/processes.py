@@ -119,15 +119,7 @@ async def running_api(settings: Settings) -> AsyncIterator[Running]:
     """
     async with _process(settings, "api") as process, AsyncExitStack() as stack:
         metrics = await stack.enter_async_context(_monitoring(process))
-        api = serving_api(
-            settings,
-            process.connections,
-            process.background,
-            process.vital,
-            wake_relay=process.wake_relay,
-            serve_metrics=False,
-        )
-        address = await stack.enter_async_context(api)
+        address = await stack.enter_async_context(_api(process, serve_metrics=False))
         stack.callback(process.leaving.set)
         yield Running(address=address, metrics_address=metrics, crashed=process.crashed)
 
@@ -153,17 +145,20 @@ async def running_all_in_one(settings: Settings) -> AsyncIterator[Running]:
     Raises as the two others do.
     """
     async with _process(settings, "all-in-one") as process, AsyncExitStack() as stack:
-        api = serving_api(
-            settings,
-            process.connections,
-            process.background,
-            process.vital,
-            wake_relay=process.wake_relay,
-            serve_metrics=True,
-        )
-        address = await stack.enter_async_context(api)
+        address = await stack.enter_async_context(_api(process, serve_metrics=True))
         await stack.enter_async_context(_pool(process))
         yield Running(address=address, metrics_address=address, crashed=process.crashed)
+
+
+def _api(process: _Process, *, serve_metrics: bool) -> AbstractAsyncContextManager[str]:
+    return serving_api(
+        process.settings,
+        process.connections,
+        process.background,
+        process.vital,
+        wake_relay=process.wake_relay,
+        serve_metrics=serve_metrics,
+    )
 
 
 def _pool(process: _Process) -> AbstractAsyncContextManager[WorkerPool]:

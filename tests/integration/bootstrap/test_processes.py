@@ -256,6 +256,35 @@ async def test_an_api_is_watched_at_a_port_of_its_own(deployment: Deployment, pr
     assert metrics == 404
 
 
+@pytest.mark.parametrize("start", EVERY_PROCESS)
+async def test_a_process_starts_without_redis_and_the_streams_are_made_when_it_is_back(
+    deployment: Deployment, valkey_server: EmbeddedValkey, start: Start
+) -> None:
+    valkey_server.kill()
+    try:
+        async with start(deployment.settings):
+            valkey_server.start()
+            await eventually(lambda: deployment.redis.exists("{usa}:jobs"), within=20.0)
+    finally:
+        if not valkey_server.is_running:
+            valkey_server.start()
+
+
+async def test_a_process_does_not_wait_long_at_its_start_for_a_redis_that_hangs(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes_module, "_REDIS_PATIENCE", 0.2)
+    url = deployment.settings.redis_url
+    assert url is not None
+    async with redis_proxy_to(url.get_secret_value()) as (proxy, through):
+        proxy.freeze()
+        settings = {**deployment.settings.model_dump(), "redis_url": through}
+        async with running_api(Settings(**settings)) as running:
+            proxy.thaw()
+            assert running.address is not None
+            await eventually(lambda: deployment.redis.exists("{usa}:jobs"), within=20.0)
+
+
 async def test_a_process_is_ready_without_redis_and_not_without_postgres(
     deployment: Deployment, valkey_server: EmbeddedValkey, postgres_server: EmbeddedPostgres
 ) -> None:
