@@ -144,6 +144,10 @@ class Settings(BaseSettings):
         validation_alias=_either("ANTHROPIC_BASE_URL", "ANTHROPIC_BASE_URL"),
         description="Where the Claude API is.",
     )
+    model_timeout: Seconds = Field(600.0, description="How long one call of the model may take.")
+    model_idle_timeout: Seconds = Field(
+        60.0, description="How long the model may send nothing before its call counts as failed."
+    )
     offline_pace: Annotated[float, Field(ge=0, le=100)] = Field(
         1.0, description="How slowly the offline model writes; 0 is at once."
     )

@@ -31,6 +31,8 @@ async def running_agents(settings: Settings) -> AsyncIterator[Mapping[str, Agent
         key.get_secret_value() if key else None,
         today=_today,
         base_url=settings.anthropic_base_url,
+        idle_timeout=settings.model_idle_timeout,
+        total_timeout=settings.model_timeout,
     )
     try:
         yield _agents(settings, model)
