@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 LOCK ?= requirements/dev.lock
 ARGS ?=
+SEED ?= 1
+JOBS ?= 1000
 
 # One stamp per lock, so that changing either file, and nothing else, installs again.
 INSTALLED ?= $(VENV)/.installed-$(basename $(notdir $(LOCK)))
@@ -15,7 +17,7 @@ UV_VERSION = 0.13.9
 IMAGE_EXTRAS = jwt speed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check format lint floors types bench lock clean
+.PHONY: help install demo up test check format lint floors types bench chaos lock clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
@@ -47,6 +49,9 @@ types: $(INSTALLED)
 
 bench: $(INSTALLED) ## Measure jobs per second through the real path, as JSON
 	@$(RUN) tests.performance.bench $(ARGS)
+
+chaos: $(INSTALLED) ## Hurt a cluster by the plan of SEED=1 with JOBS=1000, and judge what comes of it
+	@$(RUN) tests.chaos --seed $(SEED) --jobs $(JOBS) $(ARGS)
 
 lock: $(INSTALLED) ## Renew requirements/*.lock; ARGS=--upgrade takes newer versions
 	@$(RUN) pip install --quiet uv==$(UV_VERSION)

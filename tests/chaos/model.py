@@ -14,7 +14,7 @@ from tests.chaos.plan import Fate, PlannedJob
 
 _NONCE = re.compile(rb"chaos-\d{6}")
 _ALLOWED = re.compile(r"`([\w.]+)`")
-_ITERATION = re.compile(r"# Your point of view in this call: (\S+)")
+_ITERATION = re.compile(r"# Your point of view in this call: (.+)")
 _LIMITS = "Paths you may change:"
 # Frames that a reply has on the wire, roughly: what its pace is divided by.
 _FRAMES = 16
@@ -104,9 +104,8 @@ def _is_draft(body: JsonObject) -> bool:
 def _patches(nonce: str, body: JsonObject, patches: list[dict[str, Any]]) -> list[dict[str, Any]]:
     prompt = body["system"][-1]["text"]
     # The reply of the stub names a path that the prompt mentions, which need not be allowed.
-    path = next(
-        path for path in _ALLOWED.findall(prompt.rpartition(_LIMITS)[2]) if path in LIST_PATHS
-    )
+    allowed = _ALLOWED.findall(prompt.rpartition(_LIMITS)[2])
+    path = next(each for each in allowed if each in LIST_PATHS)
     return [
         {**patch, "path": path, "text": _text(nonce, _iteration_of(prompt), number)}
         for number, patch in enumerate(patches, start=1)
@@ -117,4 +116,4 @@ def _iteration_of(prompt: str) -> str:
     found = _ITERATION.match(prompt)
     if found is None:
         raise AssertionError("a draft's prompt names its iteration in its first line")
-    return found.group(1)
+    return found.group(1).strip().replace(" ", "-")

@@ -1,7 +1,7 @@
 """What a run will do, drawn from its seed alone: the same seed and size, the same plan."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -14,6 +14,9 @@ _ITERATIONS = ("user-roles", "validation", "accessibility", "security", "analyti
 _SHORTEST, _LONGEST = 0.5, 20.0
 _FIRST_FAULT = 6.0
 _LAST_ARRIVAL = 4.0
+# This share of the jobs comes in bursts, each in the second before a fault.
+_IN_BURSTS = 0.3
+_BURST_EVERY = 3
 
 
 class Fate(StrEnum):
@@ -101,12 +104,12 @@ def make_plan(seed: int, jobs: int, faults: int, rooms: Mapping[str, float]) -> 
     """Draw a plan; `rooms` are the seconds that each kind of fault needs for itself.
 
     Every kind comes at least once when there are at least as many faults as kinds. Jobs
-    arrive from the first fault to the last.
+    arrive over the whole plan, some of them in bursts, so that faults find a queue.
     """
     dice = random.Random(seed)  # noqa: S311 - a reproducible plan, no secret
     planned = tuple(_faults(dice, faults, rooms))
     last = planned[-1].at + rooms[planned[-1].kind] if planned else _FIRST_FAULT
-    arrivals = sorted(dice.uniform(0.0, last - _LAST_ARRIVAL) for _ in range(jobs))
+    arrivals = sorted(_arrival(dice, planned, last - _LAST_ARRIVAL) for _ in range(jobs))
     return Plan(seed, tuple(_job(dice, n, at) for n, at in enumerate(arrivals)), planned, last)
 
 
@@ -120,6 +123,12 @@ def _faults(dice: random.Random, count: int, rooms: Mapping[str, float]) -> Iter
     for number, kind in enumerate(kinds[:count]):
         yield PlannedFault(number=number, at=round(at, 3), kind=kind, dice=dice.getrandbits(32))
         at += rooms[kind]
+
+
+def _arrival(dice: random.Random, faults: Sequence[PlannedFault], last: float) -> float:
+    if faults and dice.random() < _IN_BURSTS:
+        return dice.choice(faults[::_BURST_EVERY]).at - dice.random()
+    return dice.uniform(0.0, last)
 
 
 def _job(dice: random.Random, number: int, at: float) -> PlannedJob:

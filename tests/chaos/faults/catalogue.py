@@ -5,6 +5,7 @@ from typing import Final
 
 from tests.chaos.faults import (
     client_faults,
+    everything,
     model_faults,
     network,
     postgres_faults,
@@ -20,5 +21,6 @@ KINDS: Final[Mapping[str, Kind]] = {
     **network.KINDS,
     **model_faults.KINDS,
     **client_faults.KINDS,
+    **everything.KINDS,
 }
 ROOMS: Final = {name: kind.room for name, kind in KINDS.items()}

@@ -92,9 +92,9 @@ async def flush_scripts(injury: Injury) -> None:
 
 async def kill_clients(injury: Injury) -> None:
     """CLIENT KILL of every connection, subscriptions included."""
-    client = injury.world.redis
     for kind in ("normal", "pubsub"):
-        injury.evidence += int(await client.execute_command("CLIENT", "KILL", "TYPE", kind))
+        killed = await injury.world.redis.client_kill_filter(_type=kind)
+        injury.evidence += int(killed)
 
 
 async def duplicate_entries(injury: Injury) -> None:
@@ -109,7 +109,13 @@ async def duplicate_entries(injury: Injury) -> None:
 
 async def garbage_entries(injury: Injury) -> None:
     """XADD of entries that no version of the service has written."""
-    for fields in ({"job": "nonsense"}, {"task": "1"}, {"job": "\x00" * 40}, {"job": "x" * 50_000}):
+    garbage: tuple[dict[Any, Any], ...] = (
+        {"job": "nonsense"},
+        {"task": "1"},
+        {"job": "\x00" * 40},
+        {"job": "x" * 50_000},
+    )
+    for fields in garbage:
         await injury.world.redis.xadd(_JOBS, fields)
         injury.evidence += 1
 
