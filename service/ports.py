@@ -9,6 +9,7 @@ from typing import Protocol
 from uuid import UUID
 
 from service.domain.attempt import Checkpoint, Claim, Delivery, Fence
+from service.domain.dead_letters import DeadLetterPage, Redrive, Redriven
 from service.domain.events import EventId, EventType, JobEvent
 from service.domain.frames import Frame
 from service.domain.job import Job, JobStatus, JsonObject, NewJob, Owner
@@ -220,8 +221,8 @@ class AttemptStore(Protocol):
         """Record where a queued job's entry is; lost marks are repaired by maintenance."""
         ...
 
-    async def clear_event_pending(self, job_id: UUID) -> None:
-        """Note that the terminal event is in the stream."""
+    async def clear_event_pending(self, job_id: UUID, final_event_id: EventId) -> None:
+        """Note that this terminal event is in the stream; one of a later generation stays owed."""
         ...
 
     async def get(self, job_id: UUID) -> Job | None:
@@ -340,6 +341,13 @@ class EventLog(Protocol):
         """
         ...
 
+    async def redrive(self, job_id: UUID, event: JobEvent, ttl: float) -> Appended:
+        """Append and publish what begins a generation, and forget those before; repeatable.
+
+        Keeps the stream for `ttl` more seconds. Raises `Unavailable`.
+        """
+        ...
+
     async def read_after(self, job_id: UUID, cursor: EventId, limit: int) -> list[Frame]:
         """Return the events after the cursor, in order; empty when the stream is gone."""
         ...
@@ -348,8 +356,18 @@ class EventLog(Protocol):
         """Return the newest event id of each stream that still exists."""
         ...
 
-    async def delete(self, job_id: UUID) -> None:
-        """Erase a job's events."""
+    async def erase(self, job_id: UUID) -> None:
+        """Take all events out of a job's stream, which goes on refusing their ids.
+
+        Raises `Unavailable`.
+        """
+        ...
+
+    async def seal(self, job_id: UUID, ttl: float) -> None:
+        """Erase a job's events, and refuse every event of it for `ttl` seconds.
+
+        Raises `Unavailable`.
+        """
         ...
 
 
@@ -473,7 +491,7 @@ class PendingEntries(Protocol):
     """What the consumer group's bookkeeping says about recorded entries."""
 
     async def ensure_streams(self) -> bool:
-        """Create what is missing; returns whether Redis had lost everything."""
+        """Create what is missing; returns whether a stream, its group or everything was lost."""
         ...
 
     async def state(self, attempt: int) -> StreamState:
@@ -486,6 +504,42 @@ class PendingEntries(Protocol):
 
     async def not_pending(self, entries: Sequence[tuple[int, str]]) -> list[bool]:
         """Tell, for each (attempt, entry id), whether nobody holds it."""
+        ...
+
+
+class RetentionStore(Protocol):
+    """Bounded batches of rows that nobody needs any more; each call returns how many went."""
+
+    def only_pruner(self) -> AbstractAsyncContextManager[bool]:
+        """Hold the lock that lets one pruner work at a time, if it is free."""
+        ...
+
+    async def delete_ended_jobs(self, days: int, limit: int) -> int:
+        """Delete jobs that ended more than so many days ago, never one that has not."""
+        ...
+
+    async def delete_expired_keys(self, limit: int) -> int:
+        """Delete idempotency keys that no longer bind."""
+        ...
+
+    async def delete_old_calls(self, days: int, limit: int) -> int:
+        """Delete closed ledger rows of more than so many days ago whose jobs are gone."""
+        ...
+
+    async def delete_old_days(self, days: int, limit: int) -> int:
+        """Delete the sums of days more than so many days ago whose ledger rows are gone."""
+        ...
+
+
+class StreamLeftovers(Protocol):
+    """What is left in the job streams and their group, and is nobody's."""
+
+    async def remove_dead_consumers(self, idle: float) -> int:
+        """Remove consumers without a pending entry, silent for so many seconds."""
+        ...
+
+    async def delete_stray_entries(self) -> int:
+        """Delete entries that were delivered and are pending for nobody."""
         ...
 
 
@@ -539,6 +593,13 @@ class JobStore(Protocol):
         """
         ...
 
+    async def purge_owned(self, job_id: UUID, tenant_id: str, user_id: str | None) -> None:
+        """Decide the race between purging and redriving; the ledger stays.
+
+        Raises `NotFound` and `JobNotEnded`.
+        """
+        ...
+
     async def checkpoints(self, job_id: UUID) -> dict[str, Checkpoint]:
         """Read a job's finished model calls."""
         ...
@@ -555,8 +616,30 @@ class JobStore(Protocol):
         """Record where a queued job's entry is."""
         ...
 
-    async def clear_event_pending(self, job_id: UUID) -> None:
-        """Note that the terminal event is in the stream."""
+    async def clear_event_pending(self, job_id: UUID, final_event_id: EventId) -> None:
+        """Note that this terminal event is in the stream; one of a later generation stays owed."""
+        ...
+
+
+class DeadLetterStore(Protocol):
+    """Failed jobs, and their return to the queue with new budgets, keeping their checkpoints."""
+
+    async def page(
+        self, code: str | None, before: tuple[datetime, UUID] | None, limit: int
+    ) -> DeadLetterPage:
+        """Read a page of everybody's failed jobs, of one error code or of any."""
+        ...
+
+    async def redrive(self, job_ids: Sequence[UUID]) -> Redrive:
+        """Queue those again that have failed, whoever owns them."""
+        ...
+
+    async def redrive_code(self, code: str, limit: int) -> list[Redriven]:
+        """Queue jobs again that failed with this code, those first that failed first."""
+        ...
+
+    async def redrive_owned(self, job_id: UUID, tenant_id: str, user_id: str | None) -> Redriven:
+        """Queue one failed job of this owner again; raises `NotFound` and `JobNotFailed`."""
         ...
 
 

@@ -6,14 +6,17 @@ from asyncio import timeout
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import isfinite
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from pydantic import BaseModel, ValidationError
 
 from service.api.problems import Problem
 from service.domain.errors import FieldError, InvalidInput
 from service.domain.job import JsonObject
+
+Model = TypeVar("Model", bound=BaseModel)
 
 _SECONDS_FOR_BODY = 30.0
 _DEEPEST = 20
@@ -104,6 +107,16 @@ def _check_text(text: str, location: tuple[int | str, ...]) -> None:
     if found:
         message = f"the text holds U+{ord(found[0]):04X}, which cannot be stored"
         raise InvalidInput(message, errors=[FieldError(json_path(location), message)])
+
+
+def validated(model: type[Model], document: JsonObject, what: str) -> Model:
+    """Check the form of a document, a `what`; raises `InvalidInput` naming each bad field."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        errors = [FieldError(json_path(each["loc"]), each["msg"]) for each in found]
+        raise InvalidInput(f"the body is not a valid {what}", errors=errors) from None
 
 
 def json_path(location: Sequence[int | str]) -> str:

@@ -11,6 +11,7 @@ from service.api.tails import TailHub
 from service.ports import (
     Agent,
     ApiKeyStore,
+    DeadLetterStore,
     EntryWriter,
     EventLog,
     JobStore,
@@ -30,6 +31,7 @@ class ApiDependencies:
     """
 
     jobs: JobStore
+    dead_letters: DeadLetterStore
     keys: ApiKeyStore
     entries: EntryWriter
     events: EventLog

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Literal, Self
 from uuid import UUID
 
 from aiohttp import web
@@ -174,6 +174,13 @@ class AcceptedJob(Document):
     links: JobLinks
 
 
+class RedrivenJob(Document):
+    """The answer to a redrive."""
+
+    job: JobReceipt
+    links: JobLinks
+
+
 class FinishedJob(Document):
     """The answer to a submission that was waited for."""
 
@@ -181,11 +188,11 @@ class FinishedJob(Document):
     links: JobLinks
 
 
-class CancelledJob(Document):
-    """The answer to a cancellation."""
+class DeletedJob(Document):
+    """The answer to a cancellation or a purge."""
 
     id: UUID
-    status: JobStatus
+    status: Literal["cancelled", "purged"]
 
 
 class IterationDocument(Document):

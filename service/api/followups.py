@@ -6,8 +6,9 @@ from uuid import UUID
 
 from service.api.dependencies import ApiDependencies
 from service.domain.attempt import Fence
+from service.domain.dead_letters import Redriven
 from service.domain.errors import Unavailable
-from service.domain.events import final_event
+from service.domain.events import final_event, redriven_event
 from service.domain.job import Job
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import LOST_MARKS
@@ -37,7 +38,22 @@ async def announce_cancellation(to: ApiDependencies, job: Job) -> None:
     appending = to.events.append(job.id, [event], to.event_retention)
     appended = await _lazily("append_final_event", job.id, appending)
     if appended is not None and appended.is_complete:
-        await _lazily("clear_event_pending", job.id, to.jobs.clear_event_pending(job.id))
+        cleared = to.jobs.clear_event_pending(job.id, event.id)
+        await _lazily("clear_event_pending", job.id, cleared)
+
+
+async def seal_events(to: ApiDependencies, job_id: UUID) -> None:
+    """Erase what somebody who is late has told of a purged job, and let nobody tell more."""
+    await _lazily("seal_events", job_id, to.events.seal(job_id, to.event_retention))
+
+
+async def announce_redrive(to: ApiDependencies, redriven: Redriven) -> None:
+    """Tell whoever watches that the job begins anew, then ring for it unless it has to wait."""
+    job = redriven.job
+    ttl = (job.deadline_at - job.available_at).total_seconds() + to.event_retention
+    await _lazily("redrive_events", job.id, to.events.redrive(job.id, redriven_event(job), ttl))
+    if redriven.ring_now:
+        await ring(to, job)
 
 
 async def _lazily(write: str, job_id: UUID, act: Awaitable[Answer]) -> Answer | None:

@@ -9,7 +9,7 @@ from service.api.cursors import encode_cursor
 from service.api.dependencies import DEPENDENCIES
 from service.api.documents import (
     AcceptedJob,
-    CancelledJob,
+    DeletedJob,
     FinishedJob,
     JobDocument,
     JobLinks,
@@ -24,10 +24,12 @@ from service.api.parameters import (
     read_cursor,
     read_job_id,
     read_limit,
+    read_purge,
     read_status,
     read_wait,
 )
 from service.api.problems import Problem
+from service.api.purging import purge_job
 from service.api.submission import read_new_job
 from service.domain.errors import NotFound, Unavailable
 from service.domain.job import Job
@@ -104,13 +106,15 @@ async def get_job(request: web.Request) -> web.StreamResponse:
 
 
 async def cancel_job(request: web.Request) -> web.StreamResponse:
-    """Cancel a job that has not ended; repeating it changes nothing."""
+    """Cancel a job that has not ended, again and again if need be; or erase one that has."""
+    if read_purge(request):
+        return await purge_job(request)
     to, principal = request.config_dict[DEPENDENCIES], request[PRINCIPAL]
     job = await to.jobs.cancel_owned(
         read_job_id(request), principal.owner.tenant_id, principal.visible_user
     )
     to.background.spawn(f"cancellation:{job.id}", announce_cancellation(to, job))
-    return CancelledJob(id=job.id, status=job.status).respond()
+    return DeletedJob(id=job.id, status="cancelled").respond()
 
 
 async def _find(request: web.Request, job_id: UUID) -> Job:

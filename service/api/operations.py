@@ -6,9 +6,15 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
+from service.api.dead_letter_documents import (
+    ERROR_CODE_PATTERN,
+    DeadLetterList,
+    RedriveOrder,
+    RedriveReport,
+)
 from service.api.documents import (
     AcceptedJob,
-    CancelledJob,
+    DeletedJob,
     FinishedJob,
     Health,
     IterationDocument,
@@ -16,6 +22,7 @@ from service.api.documents import (
     JobDocument,
     JobPage,
     Readiness,
+    RedrivenJob,
     Version,
 )
 from service.api.iterations import CATEGORIES
@@ -77,6 +84,20 @@ _WAIT = Parameter(
     "Wait up to so many seconds for the job to end before answering.",
     {"type": "number", "minimum": 0, "maximum": LONGEST_WAIT, "default": 0},
 )
+_PAGING = (
+    Parameter(
+        "limit",
+        "query",
+        "Jobs per page.",
+        {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE, "default": DEFAULT_PAGE},
+    ),
+    Parameter(
+        "cursor",
+        "query",
+        "`nextCursor` of the page before.",
+        {"type": "string", "pattern": "^[A-Za-z0-9_-]{32}$"},
+    ),
+)
 _EVENT_ID = {"type": "string", "pattern": "^[0-9]{1,10}-[0-9]{1,12}$"}
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -107,23 +128,7 @@ OPERATIONS: Mapping[str, Operation] = {
         description="Pages of the caller's jobs, newest first, without their results.",
         parameters=(
             _filter("status", "Only jobs of this status.", tuple(JobStatus)),
-            Parameter(
-                "limit",
-                "query",
-                "Jobs per page.",
-                {
-                    "type": "integer",
-                    "minimum": 1,
-                    "maximum": LARGEST_PAGE,
-                    "default": DEFAULT_PAGE,
-                },
-            ),
-            Parameter(
-                "cursor",
-                "query",
-                "`nextCursor` of the page before.",
-                {"type": "string", "pattern": "^[A-Za-z0-9_-]{32}$"},
-            ),
+            *_PAGING,
         ),
         answers={200: _json("A page.", JobPage)},
         problems=(400,),
@@ -139,10 +144,28 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "cancel_job": Operation(
         tag="jobs",
-        summary="Cancel a job",
-        description="Cancels a job that has not ended; cancelling it again changes nothing.",
+        summary="Cancel or purge a job",
+        description="Cancels a job that has not ended; cancelling it again changes nothing. With "
+        "`purge` it erases a job that has ended: its story, result, checkpoints and events.",
+        parameters=(
+            _JOB_ID,
+            Parameter(
+                "purge",
+                "query",
+                "Erase a job that has ended instead. It cannot be undone.",
+                {"type": "boolean", "default": False},
+            ),
+        ),
+        answers={200: _json("The job is cancelled, or gone.", DeletedJob)},
+        problems=(400, 404, 409),
+    ),
+    "redrive_job": Operation(
+        tag="jobs",
+        summary="Redrive a failed job",
+        description="Queues a failed job again, with new budgets and a new deadline. What it has "
+        "finished is kept and not paid again, so that an error that is not `retryable` comes back.",
         parameters=(_JOB_ID,),
-        answers={200: _json("The job is cancelled.", CancelledJob)},
+        answers={202: _json("The job is queued.", RedrivenJob)},
         problems=(404, 409),
     ),
     "stream_job": Operation(
@@ -179,6 +202,32 @@ OPERATIONS: Mapping[str, Operation] = {
         parameters=(Parameter("id", "path", "The iteration's id.", {"type": "string"}),),
         answers={200: _json("The iteration.", IterationDocument)},
         problems=(404,),
+    ),
+    "list_dead_letters": Operation(
+        tag="admin",
+        summary="List failed jobs",
+        description="Pages of everybody's failed jobs, newest first: whose they are and why they "
+        "failed, not what they are about.",
+        parameters=(
+            Parameter(
+                "code",
+                "query",
+                "Only jobs that failed with this code.",
+                {"type": "string", "pattern": ERROR_CODE_PATTERN},
+            ),
+            *_PAGING,
+        ),
+        answers={200: _json("A page.", DeadLetterList)},
+        problems=(400,),
+    ),
+    "redrive_dead_letters": Operation(
+        tag="admin",
+        summary="Redrive failed jobs",
+        description="Queues failed jobs again, whoever owns them: those named, or some that "
+        "failed with the same code. Says which, and why not the others.",
+        body=RedriveOrder,
+        answers={202: _json("What became of each job.", RedriveReport)},
+        problems=(400, 408, 413, 415),
     ),
     "get_health": Operation(
         tag="service",

@@ -9,6 +9,7 @@ from uuid import UUID
 from aiohttp import web
 
 from service.api.cursors import decode_cursor
+from service.api.dead_letter_documents import ERROR_CODE_PATTERN
 from service.domain.errors import FieldError, InvalidInput, NotFound
 from service.domain.job import JobStatus
 
@@ -18,6 +19,7 @@ DEFAULT_PAGE: Final = 20
 
 _SECONDS = re.compile(r"\d{1,3}(\.\d{1,30})?([eE][+-]?\d{1,3})?", re.ASCII)
 _COUNT = re.compile(r"\d{1,4}", re.ASCII)
+_ERROR_CODE = re.compile(ERROR_CODE_PATTERN, re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}", re.ASCII)
 _TRACE_PARENT = re.compile(
@@ -41,6 +43,11 @@ def read_wait(request: web.Request) -> float:
     return float(text)
 
 
+def read_purge(request: web.Request) -> bool:
+    """Return whether the job is to be erased instead of cancelled."""
+    return read_choice(request, "purge", ("true", "false")) == "true"
+
+
 def read_limit(request: web.Request) -> int:
     """Return how many items a page may have."""
     text = request.query.get("limit", str(DEFAULT_PAGE))
@@ -60,6 +67,14 @@ def read_choice(request: web.Request, name: str, choices: Collection[str]) -> st
     text = request.query.get(name)
     if text is not None and text not in choices:
         raise _refusal(name, f"it is not one of {', '.join(choices)}")
+    return text
+
+
+def read_error_code(request: web.Request) -> str | None:
+    """Return the error code that listed jobs must have; None for any."""
+    text = request.query.get("code")
+    if text is not None and not _ERROR_CODE.fullmatch(text):
+        raise _refusal("code", "an error code looks like MODEL_UNAVAILABLE")
     return text
 
 

@@ -13,6 +13,8 @@ from service.domain.errors import (
     IdempotencyConflict,
     InvalidInput,
     JobFinished,
+    JobNotEnded,
+    JobNotFailed,
     NotFound,
     ServiceError,
     Unavailable,
@@ -22,6 +24,12 @@ CONTENT_TYPE = "application/problem+json"
 _TYPE = "urn:user-story-service:problem:"
 _LONGEST_DETAIL = 1000
 _MOST_ERRORS = 50
+_CONFLICTS: Mapping[type[ServiceError], tuple[int, str]] = {
+    JobFinished: (409, "JOB_FINISHED"),
+    JobNotEnded: (409, "JOB_NOT_ENDED"),
+    JobNotFailed: (409, "JOB_NOT_FAILED"),
+    IdempotencyConflict: (422, "IDEMPOTENCY_CONFLICT"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +96,9 @@ def problem_of(error: Exception) -> Problem:
             )
         case NotFound():
             return Problem(status=404, code="NOT_FOUND", detail="there is no such job for this key")
-        case JobFinished():
-            return Problem(status=409, code="JOB_FINISHED", detail=str(error))
-        case IdempotencyConflict():
-            return Problem(status=422, code="IDEMPOTENCY_CONFLICT", detail=str(error))
+        case JobFinished() | JobNotEnded() | JobNotFailed() | IdempotencyConflict():
+            status, code = _CONFLICTS[type(error)]
+            return Problem(status=status, code=code, detail=str(error))
         case Unavailable():
             return _unavailable(error)
         case web.HTTPClientError():

@@ -42,6 +42,8 @@ class Reader:
         # Only here is the row certainly newer than the cursor; such a one was never given out.
         self._tail = Tail(BEGINNING if cursor.attempt > job.attempt else cursor)
         self._passed = BEGINNING
+        self._newest_read = BEGINNING
+        self._row_attempt = 0
         self._lowest_attempt = 0
         self._final: EventId | None = None
         self._pushed: deque[Frame] = deque()
@@ -79,7 +81,8 @@ class Reader:
         if row is None or row.status is None:
             self.end()
             return
-        self._place(row.status, row.attempt, row.final_event_id)
+        if row.attempt >= self._row_attempt:
+            self._place(row.status, row.attempt, row.final_event_id)
         if self._final is not None or (last is not None and last > self._tail.cursor):
             self.catch_up()
 
@@ -89,6 +92,7 @@ class Reader:
         self._wake()
 
     def _place(self, status: JobStatus, attempt: int, final_event_id: str | None) -> None:
+        self._row_attempt = attempt
         self._final = EventId.parse(final_event_id or "")
         self._lowest_attempt = 0 if status.is_terminal else attempt
 
@@ -143,6 +147,7 @@ class Reader:
             if self._final is None:
                 raise
             return []  # the job has ended, so Postgres has all there is to tell
+        self._newest_read = (frames[-1].id if frames else None) or self._newest_read
         return [frame for frame in frames if not self._is_beyond_the_end(frame.id)]
 
     def _is_beyond_the_end(self, event_id: EventId | None) -> bool:
@@ -169,10 +174,16 @@ class Reader:
         if self.has_ended or self._is_beyond_the_end(event_id):
             return
         self._tail.advance(event_id)
-        is_end = frame.is_terminal and event_id == (self._final or event_id)
+        is_end = frame.is_terminal and self._is_the_end(event_id)
         if is_end or not frame.is_terminal:  # an earlier generation's end is not this one's
             batch.append(frame)
         self.has_ended = is_end
+
+    def _is_the_end(self, event_id: EventId) -> bool:
+        """Whether a terminal event is this generation's: nothing is known of a later one."""
+        if self._final is not None:
+            return event_id == self._final
+        return event_id.attempt >= max(self._lowest_attempt, self._newest_read.attempt)
 
     async def _replace_history(self, batch: list[Frame]) -> Job | None:
         job = await self._read_job()

@@ -1,23 +1,34 @@
 """The whole URL table."""
 
-from service.api import iterations, jobs, openapi, probes, stream
+from service.api import dead_letters, iterations, jobs, openapi, probes, stream
 from service.api.documents import JOBS_PATH
 from service.api.routing import Route
 from service.domain.api_keys import Scope
 
 _READ = Scope.JOBS_READ
 _WRITE = Scope.JOBS_WRITE
+_ADMIN = Scope.ADMIN
 _JOB = JOBS_PATH + "/{id}"
 _ITERATIONS = "/api/v1/iterations"
+_DEAD_LETTERS = "/api/v1/admin/dead-letters"
 
 ROUTES: tuple[Route, ...] = (
     Route("POST", JOBS_PATH, jobs.create_job, "create_job", _WRITE),
     Route("GET", JOBS_PATH, jobs.list_jobs, "list_jobs", _READ),
     Route("GET", _JOB, jobs.get_job, "get_job", _READ),
     Route("DELETE", _JOB, jobs.cancel_job, "cancel_job", _WRITE),
+    Route("POST", _JOB + "/redrive", dead_letters.redrive_job, "redrive_job", _WRITE),
     Route("GET", _JOB + "/stream", stream.stream_job, "stream_job", _READ),
     Route("GET", _ITERATIONS, iterations.list_iterations, "list_iterations", _READ),
     Route("GET", _ITERATIONS + "/{id}", iterations.get_iteration, "get_iteration", _READ),
+    Route("GET", _DEAD_LETTERS, dead_letters.list_dead_letters, "list_dead_letters", _ADMIN),
+    Route(
+        "POST",
+        _DEAD_LETTERS + "/redrive",
+        dead_letters.redrive_dead_letters,
+        "redrive_dead_letters",
+        _ADMIN,
+    ),
     Route("GET", "/healthz", probes.answer_healthz, "get_health"),
     Route("GET", "/readyz", probes.answer_readyz, "get_readiness"),
     Route("GET", "/version", probes.answer_version, "get_version"),

@@ -8,10 +8,10 @@ from time import time_ns
 from typing import Annotated, Any, Final, Literal
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from service.api.auth import PRINCIPAL
-from service.api.bodies import json_path, read_object
+from service.api.bodies import read_object, validated
 from service.api.dependencies import DEPENDENCIES
 from service.api.middleware import REQUEST_ID
 from service.api.parameters import read_idempotency_key, read_trace_parent
@@ -144,12 +144,7 @@ async def _read_document(request: web.Request, tier: Tier) -> JsonObject:
 
 def validate(document: JsonObject) -> Submission:
     """Check the form of a submission; raises `InvalidInput` naming each bad field."""
-    try:
-        return Submission.model_validate(document)
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-        errors = [FieldError(json_path(each["loc"]), each["msg"]) for each in found]
-        raise InvalidInput("the body is not a valid submission", errors=errors) from None
+    return validated(Submission, document, "submission")
 
 
 def _plan(agents: Mapping[str, Agent], submission: Submission) -> AgentPlan:

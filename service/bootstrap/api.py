@@ -9,13 +9,22 @@ from service.api.dependencies import ApiDependencies
 from service.api.snapshots import Snapshots
 from service.api.tails import CHECK_EVERY, TailHub
 from service.bootstrap.agents import planning_agents
-from service.bootstrap.connections import Connections
+from service.bootstrap.connections import Connections, database_url
 from service.bootstrap.listening import listening
 from service.postgres.api_keys import PostgresApiKeyStore
+from service.postgres.attempt_store import PostgresAttemptStore
+from service.postgres.dead_letters import PostgresDeadLetterStore
 from service.postgres.job_store import PostgresJobStore
+from service.postgres.pool import Database
+from service.postgres.usage_ledger import PostgresUsageLedger
 from service.settings import Settings
 from service.streams.event_feed import RedisEventFeed
 from service.supervision import Background, Periodic, Wakeup
+
+# Whoever asks is told within three seconds that Postgres is away, however it is away. What works
+# in the background bears with it for longer, on connections of its own.
+_CONNECTED_WITHIN = 1.0
+_ANSWERED_WITHIN = 1.5
 
 
 @asynccontextmanager
@@ -29,10 +38,17 @@ async def serving_api(
     serve_metrics: bool,
 ) -> AsyncIterator[str]:
     """Serve the API inside this block; yields its base URL."""
+    database = Database(
+        database_url(settings),
+        name="usa-requests",
+        size=settings.postgres_pool,
+        acquire=_CONNECTED_WITHIN,
+        command=_ANSWERED_WITHIN,
+    )
     jobs = PostgresJobStore(
-        connections.database,
-        connections.attempts,
-        connections.ledger,
+        database,
+        PostgresAttemptStore(database, background),
+        PostgresUsageLedger(database, background),
         user_in_stream=settings.user_in_stream,
     )
     agents = planning_agents(settings)
@@ -41,7 +57,8 @@ async def serving_api(
     app = create_app(
         ApiDependencies(
             jobs=jobs,
-            keys=PostgresApiKeyStore(connections.database),
+            dead_letters=PostgresDeadLetterStore(database, user_in_stream=settings.user_in_stream),
+            keys=PostgresApiKeyStore(database),
             entries=connections.entries,
             events=connections.events,
             nudges=connections.nudges,
@@ -69,3 +86,4 @@ async def serving_api(
     finally:
         silence.stop()
         await vital.cancel([hearing, checking])
+        await database.close()

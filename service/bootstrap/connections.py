@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from service.domain.errors import ServiceError
 from service.postgres.attempt_store import PostgresAttemptStore
 from service.postgres.pool import Database
+from service.postgres.retention_store import PostgresRetentionStore
 from service.postgres.upkeep_store import PostgresUpkeepStore
 from service.postgres.usage_ledger import PostgresUsageLedger
 from service.settings import Settings
@@ -52,6 +53,7 @@ class Connections:
     attempts: PostgresAttemptStore
     ledger: PostgresUsageLedger
     upkeep: PostgresUpkeepStore
+    retention: PostgresRetentionStore
     events: RedisEventLog
     entries: RedisEntryWriter
     nudges: RedisNudges
@@ -86,6 +88,7 @@ async def open_connections(
             attempts=PostgresAttemptStore(database, background),
             ledger=PostgresUsageLedger(database, background),
             upkeep=PostgresUpkeepStore(database),
+            retention=PostgresRetentionStore(database),
             events=RedisEventLog(commands, background),
             entries=RedisEntryWriter(once),
             nudges=RedisNudges(commands, once),

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from service import __version__
-from service.cli import config, demo, jobs, keys, model_stub, processes
+from service.cli import config, dead_letters, demo, jobs, keys, model_stub, processes
 from service.cli.exit_codes import ExitCode, help_text
 from service.cli.failures import explain
 from service.cli.output import note
@@ -50,6 +50,7 @@ _TABLE: tuple[tuple[str, tuple[tuple[str, Callable[..., None]], ...]], ...] = (
             ("result", jobs.result),
             ("jobs", jobs.list_jobs),
             ("cancel", jobs.cancel),
+            ("purge", jobs.purge),
         ),
     ),
     (
@@ -67,6 +68,7 @@ _TABLE: tuple[tuple[str, tuple[tuple[str, Callable[..., None]], ...]], ...] = (
 for _panel, _commands in _TABLE:
     for _name, _command in _commands:
         app.command(_name, rich_help_panel=_panel)(_command)
+app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=_TABLE[1][0])
 app.add_typer(keys.app, name="keys", rich_help_panel=_TABLE[-1][0])
 
 

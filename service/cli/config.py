@@ -15,21 +15,22 @@ def config(
     as_json: AsJson = False,
 ) -> None:
     """Show every setting, what it is set to here and what it means; secrets stay hidden."""
-    from service.cli.variables import describe_settings
+    from service.cli.variables import describe_relations, describe_settings
 
     if markdown:
         show(settings_table())
         return
     described = describe_settings()
     if as_json:
-        print_json({"settings": described})
+        print_json({"settings": described, "relations": describe_relations()})
         return
     rows = [
         ("*" if each["isSet"] else "", each["variables"][0], _text(each["value"]), each["meaning"])
         for each in described
     ]
     show(table([("", "VARIABLE", "VALUE", "MEANING"), *rows]))
-    show("\n* set here; all others have their default")
+    show("\n* set here; all others have their default\n")
+    show("\n".join(describe_relations()))
 
 
 def settings_table() -> str:

@@ -138,6 +138,23 @@ def cancel(job_id: JobId, as_json: AsJson = False) -> None:
         show(f"{job_id} is cancelled")
 
 
+def purge(
+    job_id: JobId,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a job that has ended: story, result and events; a terminal is asked first."""
+    from service.cli import remote
+
+    if not yes and sys.stdin.isatty():
+        typer.confirm(f"Erase {job_id} for good?", abort=True, err=True)
+    purged = remote.ask(lambda client: client.purge(job_id))
+    if as_json:
+        print_json(purged)
+    else:
+        show(f"{job_id} is erased")
+
+
 def _finish(job_id: UUID, ending: "Ending", *, as_json: bool) -> NoReturn:
     from service.cli.following import report
 

@@ -12,9 +12,11 @@ from service.cli.following import follow_to_end
 from service.cli.key_file import credentials
 from service.cli.output import note, this_command
 from service.client.api_client import ApiClient
+from service.client.operator_client import OperatorClient
 from service.domain.job import JsonObject
 
 Answer = TypeVar("Answer")
+Client = TypeVar("Client", bound=ApiClient)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,12 @@ class Submission:
 
 def ask(work: Callable[[ApiClient], Awaitable[Answer]]) -> Answer:
     """Make one call."""
-    return asyncio.run(_with_client(work, note))
+    return asyncio.run(_with_client(ApiClient, work, note))
+
+
+def operate(work: Callable[[OperatorClient], Awaitable[Answer]]) -> Answer:
+    """Make calls that may need an admin key."""
+    return asyncio.run(_with_client(OperatorClient, work, note))
 
 
 def submit_and_follow(submission: Submission, *, as_json: bool) -> tuple[UUID, Ending]:
@@ -51,7 +58,7 @@ def submit_and_follow(submission: Submission, *, as_json: bool) -> tuple[UUID, E
         job_id = UUID(accepted["job"]["id"])
         return job_id, await _follow(client, job_id, display)
 
-    return asyncio.run(_with_client(work, display.note))
+    return asyncio.run(_with_client(ApiClient, work, display.note))
 
 
 def follow(job_id: UUID, *, after: str | None, as_json: bool) -> Ending:
@@ -61,14 +68,16 @@ def follow(job_id: UUID, *, after: str | None, as_json: bool) -> Ending:
     async def work(client: ApiClient) -> Ending:
         return await _follow(client, job_id, display, after)
 
-    return asyncio.run(_with_client(work, display.note))
+    return asyncio.run(_with_client(ApiClient, work, display.note))
 
 
 async def _with_client(
-    work: Callable[[ApiClient], Awaitable[Answer]], on_trouble: Callable[[str], None]
+    kind: type[Client],
+    work: Callable[[Client], Awaitable[Answer]],
+    on_trouble: Callable[[str], None],
 ) -> Answer:
     address, key = credentials()
-    async with ApiClient(address, key, on_trouble=on_trouble) as client:
+    async with kind(address, key, on_trouble=on_trouble) as client:
         return await work(client)
 
 

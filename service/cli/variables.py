@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import AliasChoices, BaseModel, SecretStr, ValidationError
 
-from service.settings import ClientSettings, Settings
+from service.settings import RELATIONS, ClientSettings, Settings
 
 SETTINGS: Mapping[str, type[Settings | ClientSettings]] = {
     kind.__name__: kind for kind in (Settings, ClientSettings)
@@ -46,6 +46,11 @@ def describe_settings() -> list[dict[str, Any]]:
         }
         for kind, name in _fields()
     ]
+
+
+def describe_relations() -> list[str]:
+    """Say what must hold between settings, and why."""
+    return [str(relation) for relation in RELATIONS]
 
 
 def _fields() -> Iterator[tuple[type[Settings | ClientSettings], str]]:

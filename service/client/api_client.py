@@ -119,6 +119,14 @@ class ApiClient:
         """Cancel a job; cancelling it again is no error."""
         return await self._json("DELETE", self._url(job_id))
 
+    async def purge(self, job_id: UUID) -> JsonObject:
+        """Erase a job that has ended, for good; `{id, status}`."""
+        return await self._json("DELETE", self._url(job_id) % {"purge": "true"})
+
+    async def redrive(self, job_id: UUID) -> JsonObject:
+        """Queue a failed job again, keeping what it has finished; `{job, links}`."""
+        return await self._json("POST", self._url(job_id, "redrive"))
+
     async def result_markdown(self, job_id: UUID) -> str:
         """Read a finished job's improved story as Markdown."""
         url = self._url(job_id)
@@ -188,8 +196,9 @@ class ApiClient:
         data: bytes | None = None,
         expect: str = _JSON,
         retry: frozenset[int] = _UNAVAILABLE,
+        once: bool = False,
     ) -> bytes:
-        """Make a call that may safely be made twice, until it is answered."""
+        """Make a call until it is answered, or if it may not be made twice, until it arrives."""
         persistence = self._persistence(self._patience, 0.25, retry)
         while True:
             try:
@@ -208,6 +217,8 @@ class ApiClient:
                 failure: ClientFailure = self._unreachable(error)
             except ApiProblem as problem:
                 failure = problem
+            if once and not (isinstance(failure, Unreachable) and not failure.was_sent):
+                raise failure
             await persistence.wait_after(failure, has_answered=self._has_answered)
 
     async def _check(self, response: aiohttp.ClientResponse, expect: str) -> None:

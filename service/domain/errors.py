@@ -48,6 +48,22 @@ class JobFinished(ServiceError):
         self.status = status
 
 
+class JobNotFailed(ServiceError):
+    """The job has not failed, so it cannot be redriven."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"only failed jobs can be redriven: this one is {status}")
+        self.status = status
+
+
+class JobNotEnded(ServiceError):
+    """The job has not ended, so it cannot be purged."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"only jobs that have ended can be purged: this one is {status}")
+        self.status = status
+
+
 class IdempotencyConflict(ServiceError):
     """The idempotency key was used before with another body."""
 

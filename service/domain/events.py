@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -76,6 +77,19 @@ def coalesce_progress(earlier: JsonObject, later: JsonObject) -> JsonObject | No
         return None
     patches = [*earlier.get("patches", []), *later.get("patches", [])]
     return {**earlier, **later, "patches": patches}
+
+
+def timestamp(moment: datetime) -> str:
+    """Write a moment in UTC as events show it: RFC 3339, to the millisecond."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def redriven_event(job: Job) -> JobEvent:
+    """Return the event that begins a generation, from the row of a job just redriven."""
+    event_type, available_at = EventType.RETRYING, timestamp(job.available_at)
+    details = {"reason": "redrive", "code": "REDRIVEN", "availableAt": available_at}
+    data = event_data(event_type, job.id, job.attempt, details)
+    return JobEvent(EventId(job.attempt, 1), event_type, data)
 
 
 def final_event(job: Job) -> JobEvent | None:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from service.domain.errors import Unavailable
 from service.domain.events import final_event
 from service.domain.job import Job
+from service.maintenance.rounds import in_batches, take_all
 from service.ports import AttemptStore, EventLog, PendingEntries, RecordedEntry, UpkeepStore, Wake
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import JOBS_ENDED, RECONCILED
@@ -63,25 +64,17 @@ class Reconciler:
 
     async def _repair(self) -> int:
         self._ends_at = monotonic() + _LONGEST_ROUND
-        repaired, failures = 0, []
-        for step in (
-            self._fail_overdue,
-            self._write_off_calls,
-            self._ensure_streams,
-            self._append_owed_events,
-            self._recover_lost_jobs,
-            partial(self._forget_lost_entries, 0),
-            partial(self._forget_lost_entries, 1),
-        ):
-            try:
-                repaired += await step()
-            except Unavailable:
-                raise
-            except Exception as error:  # noqa: BLE001 - the other steps have work to do as well
-                failures.append(error)
-        if failures:
-            raise failures[0]
-        return repaired
+        return await take_all(
+            (
+                self._fail_overdue,
+                self._write_off_calls,
+                self._ensure_streams,
+                self._append_owed_events,
+                self._recover_lost_jobs,
+                partial(self._forget_lost_entries, 0),
+                partial(self._forget_lost_entries, 1),
+            )
+        )
 
     async def _fail_overdue(self) -> int:
         failed = await self._in_batches(self._upkeep.fail_overdue)
@@ -116,7 +109,7 @@ class Reconciler:
             if event is None:
                 raise AssertionError("it owes an event that it does not have")
             await self._events.append(job.id, [event], self._event_retention)
-            await self._attempts.clear_event_pending(job.id)
+            await self._attempts.clear_event_pending(job.id, event.id)
         except Unavailable:
             raise
         except Exception as error:  # noqa: BLE001 - looked at again in every round
@@ -179,12 +172,7 @@ class Reconciler:
         return lost
 
     async def _in_batches(self, act: Callable[[int], Awaitable[int]]) -> int:
-        """Act until little is left, or no time."""
-        total = done = await act(_BATCH)
-        while done >= _BATCH and monotonic() < self._ends_at:
-            done = await act(_BATCH)
-            total += done
-        return total
+        return await in_batches(act, _BATCH, until=self._ends_at)
 
     async def _page_by_page(
         self,

@@ -18,7 +18,7 @@ from service.postgres.rows import checkpoints_from, job_from, recorded_from
 from service.postgres.storable import to_json
 from service.postgres.usage_ledger import abandon_calls
 from service.supervision import Background
-from service.telemetry.metrics import CALLS_REPEATED, JOBS_ENDED
+from service.telemetry.metrics import JOBS_ENDED
 
 _RULINGS = {
     "start": Verdict.CLAIMED,
@@ -45,9 +45,9 @@ class PostgresAttemptStore:
             silent_statement(database, "mark_entries", lambda m: (m[0].job_id, m[0].attempt, m[1])),
             background,
         )
-        self._clear: GroupCommit[UUID, None] = GroupCommit(
+        self._clear: GroupCommit[tuple[UUID, EventId], None] = GroupCommit(
             "clear",
-            silent_statement(database, "clear_event_pending", lambda job_id: (job_id,)),
+            silent_statement(database, "clear_event_pending", lambda c: (c[0], str(c[1]))),
             background,
         )
 
@@ -82,7 +82,7 @@ class PostgresAttemptStore:
         if not jobs:
             return {}
         fences = [Fence(job.id, job.attempt) for job in jobs]
-        CALLS_REPEATED.inc(await abandon_calls(self._database, fences))
+        await abandon_calls(self._database, fences)
         ids = [job.id for job in jobs]
         return checkpoints_from(await self._database.fetch("read_checkpoints", ids))
 
@@ -102,9 +102,9 @@ class PostgresAttemptStore:
         """Record where a queued job's entry is."""
         await self._mark.submit((fence, entry_id))
 
-    async def clear_event_pending(self, job_id: UUID) -> None:
-        """Note that the terminal event is in the stream."""
-        await self._clear.submit(job_id)
+    async def clear_event_pending(self, job_id: UUID, final_event_id: EventId) -> None:
+        """Note that this terminal event is in the stream; one of a later generation stays owed."""
+        await self._clear.submit((job_id, final_event_id))
 
     async def get(self, job_id: UUID) -> Job | None:
         """Read one job, whoever owns it."""

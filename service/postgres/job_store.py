@@ -7,14 +7,21 @@ from uuid import UUID
 from asyncpg import Record
 
 from service.domain.attempt import Checkpoint, Fence
-from service.domain.errors import IdempotencyConflict, JobFinished, NotFound, Unavailable
+from service.domain.errors import (
+    IdempotencyConflict,
+    JobFinished,
+    JobNotEnded,
+    NotFound,
+    Unavailable,
+)
+from service.domain.events import EventId
 from service.domain.job import Job, JobStatus, NewJob
 from service.ports import Accepted, Page, Recorded, Totals
 from service.postgres.attempt_store import PostgresAttemptStore
 from service.postgres.pool import Database
 from service.postgres.rows import checkpoints_from, job_from
 from service.postgres.usage_ledger import PostgresUsageLedger
-from service.telemetry.metrics import JOBS_ENDED
+from service.telemetry.metrics import JOBS_ENDED, JOBS_PURGED
 
 _MOST_COUNTED = 1000
 
@@ -108,9 +115,23 @@ class PostgresJobStore:
         job = await self.get_owned(job_id, tenant_id, user_id)
         if job is None:
             raise NotFound(f"no job {job_id}")
+        if not job.status.is_terminal:  # it was redriven a moment ago
+            return await self.cancel_owned(job_id, tenant_id, user_id)
         if job.status is not JobStatus.CANCELLED:
             raise JobFinished(job.status.value)
         return job
+
+    async def purge_owned(self, job_id: UUID, tenant_id: str, user_id: str | None) -> None:
+        """Decide the race between purging and redriving; the ledger stays."""
+        if await self._database.fetch_one("purge_owned_job", job_id, tenant_id, user_id):
+            JOBS_PURGED.inc()
+            return None
+        job = await self.get_owned(job_id, tenant_id, user_id)
+        if job is None:
+            raise NotFound(f"no job {job_id}")
+        if job.status.is_terminal:  # only since a moment ago
+            return await self.purge_owned(job_id, tenant_id, user_id)
+        raise JobNotEnded(job.status.value)
 
     async def checkpoints(self, job_id: UUID) -> dict[str, Checkpoint]:
         """Read a job's finished model calls."""
@@ -129,6 +150,6 @@ class PostgresJobStore:
         """Record where a queued job's entry is."""
         await self._attempts.mark_entry(fence, entry_id)
 
-    async def clear_event_pending(self, job_id: UUID) -> None:
-        """Note that the terminal event is in the stream."""
-        await self._attempts.clear_event_pending(job_id)
+    async def clear_event_pending(self, job_id: UUID, final_event_id: EventId) -> None:
+        """Note that this terminal event is in the stream; one of a later generation stays owed."""
+        await self._attempts.clear_event_pending(job_id, final_event_id)

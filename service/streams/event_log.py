@@ -13,9 +13,12 @@ from service.group_commit import GroupCommit
 from service.ports import Appended
 from service.streams import keys
 from service.streams.connection import Client, redis_errors, translate
-from service.streams.scripts import append_events
+from service.streams.scripts import append_events, redrive_events, seal_events
 from service.supervision import Background
 from service.telemetry.metrics import EVENTS_APPENDED
+
+# No job is ever started as often: a row's attempt has fewer digits.
+_BEYOND_ALL = EventId(9_999_999_999, 1)
 
 
 class RedisEventLog:
@@ -54,6 +57,23 @@ class RedisEventLog:
             pipeline.evalsha(append_events.sha, *call)
         return await pipeline.execute(raise_on_error=False)
 
+    async def redrive(self, job_id: UUID, event: JobEvent, ttl: float) -> Appended:
+        """Append and publish what begins a generation, and forget those before; repeatable."""
+        frame = render(event)
+        with redis_errors():
+            reply = await redrive_events(
+                self._client,
+                stream=keys.events(job_id),
+                channel=keys.live(job_id),
+                ttl_ms=_milliseconds(ttl),
+                attempt=event.id.attempt,
+                type=frame.type,
+                data=frame.data,
+            )
+        appended = _appended(reply)
+        EVENTS_APPENDED.labels(verdict=appended.verdict).inc()
+        return appended
+
     async def read_after(self, job_id: UUID, cursor: EventId, limit: int) -> list[Frame]:
         """Return the events after the cursor, in order; empty when the stream is gone."""
         with redis_errors():
@@ -77,10 +97,20 @@ class RedisEventLog:
                 found[job_id] = last
         return found
 
-    async def delete(self, job_id: UUID) -> None:
-        """Erase a job's events."""
+    async def erase(self, job_id: UUID) -> None:
+        """Take all events out of a job's stream, which goes on refusing their ids."""
         with redis_errors():
-            await self._client.delete(keys.events(job_id))
+            await self._client.xtrim(keys.events(job_id), maxlen=0, approximate=False)
+
+    async def seal(self, job_id: UUID, ttl: float) -> None:
+        """Erase a job's events, and refuse every event of it for `ttl` seconds."""
+        with redis_errors():
+            await seal_events(
+                self._client,
+                stream=keys.events(job_id),
+                last_id=str(_BEYOND_ALL),
+                ttl_ms=_milliseconds(ttl),
+            )
 
 
 def _arguments(job_id: UUID, events: Sequence[JobEvent], ttl: float) -> list[Any]:
@@ -89,12 +119,16 @@ def _arguments(job_id: UUID, events: Sequence[JobEvent], ttl: float) -> list[Any
     return append_events.arguments(
         stream=keys.events(job_id),
         channel=keys.live(job_id),
-        ttl_ms=max(1, int(ttl * 1000)),
+        ttl_ms=_milliseconds(ttl),
         attempt=first.id.attempt,
         first_seq=first.id.seq,
         last_is_final=int(last.type.is_terminal),
         types_and_data=[part for frame in frames for part in (frame.type, frame.data)],
     )
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, int(seconds * 1000))  # what expires at once would take the stream away
 
 
 def _appended(reply: Any) -> Appended:

@@ -82,8 +82,14 @@ def release_if_owner(
 
 
 @Script
-def remove_consumer_if_idle(*, stream: str, group: str, consumer: str) -> int:
-    """Remove a consumer that has no pending entry; returns 1 if removed."""
+def remove_consumer_if_idle(*, stream: str, group: str, idle_ms: int, consumer: str | bytes) -> int:
+    """Remove a consumer that has no pending entry, silent for so long; returns 1 if removed."""
+    raise NotImplementedError
+
+
+@Script
+def delete_stray_entries(*, stream: str, group: str, after: str, count: int) -> tuple[int, bytes]:
+    """Delete delivered entries that are nobody's; returns how many, and where to go on."""
     raise NotImplementedError
 
 
@@ -99,4 +105,18 @@ def append_events(
     types_and_data: Sequence[str | bytes],
 ) -> list[bytes]:
     """Append and publish what is not there yet; returns the verdict and the stream's last id."""
+    raise NotImplementedError
+
+
+@Script
+def redrive_events(
+    *, stream: str, channel: str, ttl_ms: int, attempt: int, type: str, data: bytes
+) -> list[bytes]:
+    """Begin a generation and forget those before it; returns the verdict and the last id."""
+    raise NotImplementedError
+
+
+@Script
+def seal_events(*, stream: str, last_id: str, ttl_ms: int) -> int:
+    """Erase a job's events and refuse all others for a while."""
     raise NotImplementedError

@@ -12,6 +12,12 @@ JOBS_ACCEPTED = Counter("usa_jobs_accepted_total", "Jobs committed by POST.", re
 JOBS_ENDED = Counter(
     "usa_jobs_ended_total", "Jobs that reached a terminal status.", ["status"], registry=REGISTRY
 )
+JOBS_REDRIVEN = Counter(
+    "usa_jobs_redriven_total", "Failed jobs that were queued again.", registry=REGISTRY
+)
+JOBS_PURGED = Counter(
+    "usa_jobs_purged_total", "Ended jobs that their owners had erased.", registry=REGISTRY
+)
 JOBS_CLAIMED = Counter(
     "usa_jobs_claimed_total", "Verdicts on claimed deliveries.", ["verdict"], registry=REGISTRY
 )
@@ -50,7 +56,13 @@ MODEL_COST_USD = Counter(
 )
 CALLS_REPEATED = Counter(
     "usa_model_calls_repeated_total",
-    "Calls made again because an earlier attempt was cut off during them.",
+    "Calls paid again, because what an earlier attempt paid for was lost with it.",
+    registry=REGISTRY,
+)
+TOKENS_WASTED = Counter(
+    "usa_model_tokens_wasted_total",
+    "Tokens booked for calls of which nobody has anything: abandoned, aborted, failed or fenced.",
+    ["kind", "why"],
     registry=REGISTRY,
 )
 
@@ -83,6 +95,16 @@ HTTP_SECONDS = Histogram(
 RELAYED = Counter("usa_relay_entries_total", "Entries added by the relay.", registry=REGISTRY)
 RECONCILED = Counter(
     "usa_reconcile_repairs_total", "Repairs made by the reconciler.", ["repair"],
+    registry=REGISTRY,
+)  # fmt: skip
+GROUPS_CREATED = Counter(
+    "usa_job_groups_created_total",
+    "Consumer groups made because they were missing: at the first start, and after a loss.",
+    ["stream"],
+    registry=REGISTRY,
+)
+PRUNED = Counter(
+    "usa_pruned_total", "Things deleted because nobody needs them any more.", ["what"],
     registry=REGISTRY,
 )  # fmt: skip
 LOOP_FAILURES = Counter(

@@ -10,7 +10,7 @@ from service.domain.usage import Usage
 from service.ports import CallClosing, CallOpening, UsageLedger
 from service.supervision import Background, retry_while_unavailable
 from service.telemetry.logs import get_log
-from service.telemetry.metrics import MODEL_COST_USD, MODEL_TOKENS, WRITES_FENCED
+from service.telemetry.metrics import WRITES_FENCED
 
 _log = get_log(__name__)
 
@@ -86,7 +86,6 @@ class Bookkeeper:
                 tokens=closing.usage.total,
             )
             raise
-        for kind, tokens in closing.usage.as_json().items():
-            MODEL_TOKENS.labels(model=closing.model, kind=kind).inc(tokens)
-        MODEL_COST_USD.labels(model=closing.model).inc(float(closing.cost_usd or 0))
+        if closing.checkpoint is not None and not is_current:
+            WRITES_FENCED.labels(write="checkpoint").inc()
         return is_current

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from service.domain.attempt import Claim
 from service.domain.errors import Unavailable
-from service.domain.events import EventId, EventType, final_event
+from service.domain.events import EventId, EventType, final_event, timestamp
 from service.domain.job import Job, JobStatus, JsonObject
 from service.domain.outcome import Failed, Outcome
 from service.domain.transitions import (
@@ -119,7 +119,7 @@ class AttemptEnding:
             raise AssertionError("an ended job has a final event")
         JOB_SECONDS.labels(status=ended.status.value).observe(self._age())
         if await self._writer.finish(event):
-            cleared = self._to.attempts.clear_event_pending(ended.id)
+            cleared = self._to.attempts.clear_event_pending(ended.id, event.id)
             await self._lazily("clear_event_pending", cleared)
             await self._to.acknowledger.acknowledge(self._delivery)
         # Otherwise the entry stays: whoever gets it next, or maintenance, appends the event.
@@ -135,7 +135,7 @@ class AttemptEnding:
         details = {
             "reason": "error",
             "code": retry.code,
-            "availableAt": available_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "availableAt": timestamp(available_at),
         }
         self._writer.emit(EventType.RETRYING, details)
         await self._writer.flush(_FLUSH_PATIENCE)

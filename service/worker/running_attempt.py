@@ -12,7 +12,7 @@ from service.domain.job import Job, JsonObject
 from service.domain.usage import Usage, UsageMeter
 from service.ports import CallClosing, CallOpening, Model, ModelReply, ModelRequest, UsageLedger
 from service.supervision import Background
-from service.telemetry.metrics import MODEL_CALL_SECONDS, MODEL_CALLS, WRITES_FENCED
+from service.telemetry.metrics import MODEL_CALL_SECONDS, MODEL_CALLS
 from service.worker.bookkeeper import Bookkeeper
 
 _DOUBT_POLL = 0.1
@@ -167,7 +167,6 @@ class RunningAttempt:
         meter.model, meter.request_id = reply.model, reply.request_id
         checkpoint = _checkpoint(opening.step, model, reply, monotonic() - started)
         if not await asyncio.shield(close("finished", reply.usage, checkpoint)):
-            WRITES_FENCED.labels(write="checkpoint").inc()
             raise LeaseLost("another attempt owns the job")
         return checkpoint
 

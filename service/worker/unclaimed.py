@@ -58,7 +58,7 @@ class Unclaimed:
             event = final_event(job) if job is not None else None
             if event is not None:
                 await self._events.append(job_id, [event], self._event_retention)
-                await self._attempts.clear_event_pending(job_id)
+                await self._attempts.clear_event_pending(job_id, event.id)
         except Unavailable as error:
             LOST_MARKS.labels(write="final_event").inc()
             _log.warning("entry_left_pending", job=str(job_id), error=str(error))

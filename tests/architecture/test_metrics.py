@@ -24,8 +24,10 @@ LABELS = {
     "server",
     "state",
     "status",
+    "stream",
     "verdict",
     "what",
+    "why",
     "write",
 }
 

@@ -6,7 +6,7 @@ from tests.architecture.sources import ROOT, SERVICE, modules, names_in
 
 LONGEST = 300
 # The contracts between all rooms, read as one list.
-LONGER = {"service/ports.py": 600}
+LONGER = {"service/ports.py": 700}
 
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "dotenv_values"}
 # Children inherit the environment: passed on, never looked at.

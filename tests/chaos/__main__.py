@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 from pathlib import Path
 from time import monotonic
@@ -43,7 +44,7 @@ def main() -> int:
         f" in {plan.seconds:.0f} s; logs and plan in {folder}"
     )
     run = Run(plan, say)
-    asyncio.run(run.carry_out(folder))
+    asyncio.run(_carry_out(run, folder))
     (folder / "summary.json").write_bytes(orjson.dumps(json_of(run), option=orjson.OPT_INDENT_2))
     if asked.json:
         print(orjson.dumps(json_of(run)).decode())
@@ -58,6 +59,13 @@ def main() -> int:
         f" {violations} violations, {run.seconds:.0f} s"
     )
     return 1 if violations or failures else 0
+
+
+async def _carry_out(run: Run, folder: Path) -> None:
+    """Carry the plan out; asked to leave, take all processes along."""
+    work = asyncio.ensure_future(run.carry_out(folder))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
+    await work
 
 
 if __name__ == "__main__":

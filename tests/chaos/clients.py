@@ -45,6 +45,7 @@ class Clients:
     session: aiohttp.ClientSession
     accepted: dict[str, Acceptance] = field(default_factory=dict)
     cancellations: dict[str, Cancellation] = field(default_factory=dict)
+    redriven: set[str] = field(default_factory=set)
     refusals: Counter[str] = field(default_factory=Counter)
     probes: int = 0
 
@@ -86,6 +87,24 @@ class Clients:
                 return
             replica += 1
             await asyncio.sleep(0.2)
+
+    async def redrive_once_failed(self, job: PlannedJob) -> None:
+        """Wait until the job has failed, mend its cause and queue it again, until that is so."""
+        path = f"/api/v1/jobs/{self.world.job_ids[job.nonce]}"
+        replica = job.number
+        while True:
+            replica += 1
+            _, document = await self.ask("GET", path, job.tenant, job.user, replica)
+            status = (document or {}).get("status")
+            if job.nonce in self.redriven and status not in {"failed", None}:
+                return
+            if status == "failed":
+                self.world.model.pardon(job.nonce)
+                self.redriven.add(job.nonce)
+                await self.ask("POST", f"{path}/redrive", job.tenant, job.user, replica)
+            elif status in {"completed", "cancelled"}:
+                return
+            await asyncio.sleep(0.5)
 
     async def run_probe(self, within: float) -> float:
         """Submit a job that ends at once and return the time at which it has ended."""

@@ -19,6 +19,8 @@ _LIMITS = "Paths you may change:"
 # Frames that a reply has on the wire, roughly: what its pace is divided by.
 _FRAMES = 16
 # An unusable reply twice in a row fails the job for good, so each job gets at most one.
+_REFUSAL = Fault(kind=FaultKind.REFUSE)
+_BAD_REQUEST = Fault(kind=FaultKind.REJECT, status=400)
 _UNUSABLE = frozenset({FaultKind.MALFORMED_OUTPUT, FaultKind.CUT})
 
 
@@ -49,12 +51,17 @@ class ChaosModel:
         self._jobs = {job.nonce: job for job in jobs}
         self._pending: deque[Fault] = deque()
         self._spoilt: set[str] = set()
+        self._pardoned: set[str] = set()
         self.played: Counter[str] = Counter()
         self.stub = ModelStub(writer=self._write, plan=self._plan)
 
     def inject(self, fault: Fault, times: int) -> None:
         """Let so many of the next calls go wrong."""
         self._pending.extend([fault] * times)
+
+    def pardon(self, nonce: str) -> None:
+        """Refuse to work on a job no longer."""
+        self._pardoned.add(nonce)
 
     @property
     def waiting(self) -> int:
@@ -70,8 +77,9 @@ class ChaosModel:
         job = self._jobs.get(nonce or "")
         if job is None or nonce is None:
             return None
-        if job.fate is Fate.REFUSED and _is_draft(body):
-            return Fault(kind=FaultKind.REFUSE)
+        if job.fate is Fate.REFUSED and nonce not in self._pardoned and _is_draft(body):
+            # A refusal is an answer, paid and kept; what is to be mended must not be one.
+            return _BAD_REQUEST if job.is_redriven else _REFUSAL
         fault = self._next_for(nonce)
         if fault is not None:
             self.played[fault.kind] += 1

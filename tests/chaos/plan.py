@@ -20,7 +20,7 @@ _BURST_EVERY = 3
 
 
 class Fate(StrEnum):
-    """How a job ends unless somebody cancels it."""
+    """How a job ends unless somebody cancels it or queues it again."""
 
     COMPLETES = "completed"
     REFUSED = "failed"
@@ -52,6 +52,7 @@ class PlannedJob:
     verify: bool
     steps: int
     fate: Fate
+    is_redriven: bool
     cancel_after: float | None
     habits: tuple[Habit, ...]
 
@@ -64,6 +65,11 @@ class PlannedJob:
     def key(self) -> str:
         """Its idempotency key."""
         return f"key-{self.number:06d}"
+
+    @property
+    def ending(self) -> Fate:
+        """How it stands in the end unless somebody cancels it."""
+        return Fate.COMPLETES if self.is_redriven else self.fate
 
     @property
     def calls(self) -> int:
@@ -134,6 +140,7 @@ def _arrival(dice: random.Random, faults: Sequence[PlannedFault], last: float) -
 def _job(dice: random.Random, number: int, at: float) -> PlannedJob:
     agent = dice.choices(("user-story", "sleep", "noop"), (60, 32, 8))[0]
     is_story = agent == "user-story"
+    is_refused = is_story and dice.random() < 0.06
     # Most are short, a few take the longest.
     seconds = _SHORTEST * (_LONGEST / _SHORTEST) ** (dice.random() ** 2)
     return PlannedJob(
@@ -146,7 +153,8 @@ def _job(dice: random.Random, number: int, at: float) -> PlannedJob:
         iterations=_some_iterations(dice) if is_story else (),
         verify=is_story and dice.random() < 0.5,
         steps=dice.randint(1, 8) if agent == "sleep" else 0,
-        fate=Fate.REFUSED if is_story and dice.random() < 0.04 else Fate.COMPLETES,
+        fate=Fate.REFUSED if is_refused else Fate.COMPLETES,
+        is_redriven=is_refused and dice.random() < 0.5,
         cancel_after=round(dice.uniform(0.0, seconds * 1.2), 3) if dice.random() < 0.06 else None,
         habits=tuple(dice.choices(tuple(Habit), (55, 20, 15, 10), k=dice.choice((0, 1, 1, 2)))),
     )

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil, inf
 from typing import Any, Final
 
@@ -73,6 +74,15 @@ def _recoveries(injury: Injury, history: History) -> Iterable[float]:
     return [*injury.seconds, *waits_after(history, injury.held, injury.since)]
 
 
+def takeovers(history: History) -> int:
+    """How often a job was claimed while its row said that another worker ran it."""
+    return sum(
+        before.status == after.status == "processing" and after.attempt > before.attempt
+        for steps in history.values()
+        for before, after in pairwise(steps)
+    )
+
+
 def quantile(values: Sequence[float], share: float) -> float:
     """The value that this share of them does not exceed; 0 for none."""
     return sorted(values)[max(0, ceil(share * len(values)) - 1)] if values else 0.0
@@ -87,6 +97,10 @@ def shortcomings(run: Run) -> list[str]:
         if row.is_slow:
             p99 = quantile(row.seconds, 0.99)
             found.append(f"{row.kind}: recovery p99 {p99:.1f} s, allowed {row.bound:g} s")
+    if {injury.kind for injury in run.injuries} < KINDS.keys():
+        return found
+    if not takeovers(run.history):
+        found.append("no worker took a job over from another")
     if run.counted is not None:
         found += [
             f"no {what} were seen"
@@ -118,6 +132,7 @@ def _seen_lines(run: Run) -> Iterable[str]:
     counted, clients = run.counted, run.clients
     if counted is None or clients is None:
         return
+    yield f"{takeovers(run.history):8} jobs taken over from another worker"
     for what, metric, labels in GUARDS:
         yield f"{counted.total(metric, **labels):8} {what}"
     for metric, label in (
@@ -133,7 +148,7 @@ def _seen_lines(run: Run) -> Iterable[str]:
     yield f"{len(run.watchers)} watchers, {reconnections} reconnections"
     statuses = [answer.status for answer in clients.cancellations.values()]
     yield f"{statuses.count(200)} cancelled, {statuses.count(409)} too late"
-    yield f"{run.model_calls} model calls"
+    yield f"{len(clients.redriven)} jobs redriven, {run.model_calls} model calls"
 
 
 def _verdict_lines(run: Run) -> Iterable[str]:
@@ -143,6 +158,13 @@ def _verdict_lines(run: Run) -> Iterable[str]:
         yield f"{verdict.name:6} {verdict.meaning:58} {verdict.looked:8} looks  {state}"
         for subject, what in verdict.violations[:_SHOWN]:
             yield f"         {subject}: {what}"
+    for nonce in _violated_jobs(run)[:_SHOWN]:
+        yield from ("", f"what happened to {nonce}:", *run.timelines.get(nonce, ()))
+
+
+def _violated_jobs(run: Run) -> list[str]:
+    subjects = [subject for verdict in run.verdicts for subject, _ in verdict.violations]
+    return [subject for subject in dict.fromkeys(subjects) if subject in run.timelines]
 
 
 def json_of(run: Run) -> dict[str, Any]:

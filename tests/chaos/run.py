@@ -17,6 +17,7 @@ from tests.chaos.faults.injury import Injury
 from tests.chaos.metrics import Counted
 from tests.chaos.plan import Plan, PlannedFault, PlannedJob
 from tests.chaos.recovery import History, read_history
+from tests.chaos.timeline import timeline_of
 from tests.chaos.watchers import Watcher
 from tests.chaos.world import World, running_world
 
@@ -36,6 +37,7 @@ class Run:
     watchers: list[Watcher] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     history: History = field(default_factory=dict)
+    timelines: dict[str, list[str]] = field(default_factory=dict)
     model_calls: int = 0
     seconds: float = 0.0
     rest_seconds: float = 0.0
@@ -66,6 +68,11 @@ class Run:
             found = await gather_evidence(world, clients, transcripts, files)
             self.history = await read_history(world)
             self.verdicts = [*await judge(found), self._rested()]
+            violated = {nonce for each in self.verdicts for nonce, _ in each.violations}
+            self.timelines = {
+                nonce: timeline_of(found, nonce, self.injuries)
+                for nonce in violated & world.job_ids.keys()
+            }
             self.model_calls = len(world.model.stub.calls)
         self.seconds = monotonic() - started
 
@@ -115,6 +122,8 @@ class Run:
         async with asyncio.TaskGroup() as group:
             for watcher in watchers:
                 group.create_task(watcher.watch(job_id))
+            if job.is_redriven:
+                group.create_task(clients.redrive_once_failed(job))
             if job.cancel_after is not None:
                 await asyncio.sleep(job.cancel_after)
                 await clients.cancel(job)

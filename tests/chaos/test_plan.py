@@ -42,4 +42,6 @@ def test_all_sorts_of_jobs_are_planned() -> None:
     assert {job.agent for job in jobs} == {"user-story", "sleep", "noop"}
     assert {job.fate for job in jobs} == set(Fate)
     assert any(job.cancel_after is not None for job in jobs)
+    assert any(job.is_redriven for job in jobs)
+    assert any(job.ending is Fate.REFUSED for job in jobs)
     assert {len(job.habits) for job in jobs} == {0, 1, 2}

@@ -9,7 +9,7 @@ from tests.chaos.plan import make_plan
 from tests.chaos.report import rows_of, text_of
 from tests.chaos.run import Run
 
-KINDS = ("worker-killed", "redis-flushed", "backends-terminated", "watchers-moved", "model-500")
+KINDS = ("worker-killed", "redis-flushed", "backends-terminated", "watchers-moved", "redis-cut")
 
 
 @pytest.mark.timeout(240)

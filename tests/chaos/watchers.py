@@ -35,11 +35,17 @@ class Transcript:
     resyncs: int = 0
     _may_jump: bool = False
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing may follow: of a job that is redriven, an error is not the end."""
+        last = self.endings[-1] if self.endings else None
+        return last is not None and not (last == "error" and self.job.is_redriven)
+
     def take(self, event_id: str | None, event_type: str, text: str) -> None:
         """Note one event and what is wrong with it."""
         data = orjson.loads(text)
         self.types.append(event_type)
-        if self.endings:
+        if self.has_ended:
             self.faults.append(f"{event_type} {event_id} after {self.endings[-1]}")
         if event_id is not None:
             self._check_id(event_id)
@@ -133,7 +139,7 @@ class Watcher:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=_SILENCE)
         async with self._session.get(url, headers=headers, timeout=timeout) as response:
             if response.status == 204:
-                self.has_ended = True
+                self.has_ended = self.transcript.has_ended
             if response.status == 200:
                 self.connections += 1
                 self._response = response
@@ -161,5 +167,5 @@ class Watcher:
                 self.transcript.faults.append("an id without an event")
             return 0
         self.transcript.take(fields.get("id"), fields["event"], fields["data"])
-        self.has_ended = bool(self.transcript.endings)
+        self.has_ended = self.transcript.has_ended
         return 1

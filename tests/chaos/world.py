@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,10 +26,11 @@ from service.embedded import (
 from service.settings import Settings
 from tests.chaos.model import ChaosModel
 from tests.chaos.plan import REPLICAS, TENANTS, USERS_PER_TENANT, Plan
+from tests.fixtures.failpoints import Failpoint
 from tests.fixtures.processes import ServiceProcess
 from tests.fixtures.proxy import Proxy, proxy_to, redis_proxy_to
 
-WORKERS: Final = 6
+WORKERS: Final = 8
 LEASE: Final = 6.0
 GRACE: Final = 2.0
 ENVIRONMENT: Final = {
@@ -109,10 +110,10 @@ class Member:
             known = self._heard[len(self.processes), event] = str(records[0][field_name])
         return known
 
-    def start(self, **environment: str) -> None:
+    def start(self, failpoints: Sequence[Failpoint] = ()) -> None:
         """Put the next process there, without waiting for it."""
         path = self.folder / f"{self.name}.{len(self.processes)}.log"
-        self.processes.append(ServiceProcess(self.command, self.environment | environment, path))
+        self.processes.append(ServiceProcess(self.command, self.environment, path, failpoints))
 
 
 @dataclass
@@ -156,10 +157,10 @@ class World:
         """One number that the database says."""
         return int((await self.rows(sql, *parameters))[0][0] or 0)
 
-    async def replace(self, member: Member, **environment: str) -> None:
+    async def replace(self, member: Member, failpoints: Sequence[Failpoint] = ()) -> None:
         """Reap whoever was in a place and start the next one there."""
         await asyncio.to_thread(member.process.popen.wait)
-        member.start(**environment)
+        member.start(failpoints)
 
 
 def signal_process(member: Member, number: signal.Signals) -> None:
@@ -176,7 +177,8 @@ async def running_world(
     async with AsyncExitStack() as stack:
         stack.callback(remove_socket_folder, sockets)
         valkey = EmbeddedValkey(folder / "valkey", sockets)
-        postgres = EmbeddedPostgres(folder / "postgres", sockets, durable=False)
+        # Durable: an immediate stop must not lose what was committed, that would be another fault.
+        postgres = EmbeddedPostgres(folder / "postgres", sockets)
         for server in (valkey, postgres):
             server.start()
             stack.callback(server.stop)

@@ -1,12 +1,13 @@
 """Settings: names, limits, relations, and secrets that stay secret."""
 
 import math
+import re
 from collections.abc import Mapping
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from service.settings import ClientSettings, Settings
+from service.settings import RELATIONS, ClientSettings, Settings
 
 SECRET = "hunter2"
 
@@ -82,6 +83,25 @@ def test_origins_are_separated_by_commas(environment: pytest.MonkeyPatch) -> Non
         ({"USA_BLOCK": "3"}, r"USA_BLOCK \(3\) must be at least 0.5 s less than USA_SOCKET_TIM"),
         ({"USA_SOCKET_TIMEOUT": "1.4"}, r"USA_BLOCK \(1\) .* USA_SOCKET_TIMEOUT \(1.4\)"),
         ({"USA_SHUTDOWN_GRACE": "1"}, r"USA_BLOCK \(1\) must be less .* USA_SHUTDOWN_GRACE \(1\)"),
+        ({"USA_RECLAIM_INTERVAL": "15"}, r"USA_RECLAIM_INTERVAL \(15\) .* USA_LEASE \(15\)"),
+        ({"USA_LEASE": "3600"}, r"USA_LEASE \(3600\) must be less .* USA_JOB_DEADLINE \(3600\)"),
+        ({"USA_POLL_INTERVAL": "3601"}, r"USA_POLL_INTERVAL \(3601\) .* USA_JOB_DEADLINE \(3600\)"),
+        (
+            {"USA_RECONCILE_INTERVAL": "90", "USA_JOB_DEADLINE": "60"},
+            r"USA_RECONCILE_INTERVAL \(90\) must not be more than USA_JOB_DEADLINE \(60\)",
+        ),
+        (
+            {"USA_EVENT_RETENTION": "86401", "USA_RETENTION_DAYS": "1"},
+            r"USA_EVENT_RETENTION \(86401\) .* USA_RETENTION_DAYS \(1\)",
+        ),
+        (
+            {"USA_RETENTION_DAYS": "401"},
+            r"USA_RETENTION_DAYS \(401\) must not be more than USA_LEDGER_RETENTION_DAYS \(400\)",
+        ),
+        (
+            {"USA_CONCURRENCY": "401", "USA_POSTGRES_POOL": "4"},
+            r"USA_CONCURRENCY \(401\) must not be more than 100 times USA_POSTGRES_POOL \(4\)",
+        ),
     ],
 )
 def test_relations_that_would_break_the_protocol_are_refused_by_name(
@@ -96,7 +116,12 @@ def test_relations_that_would_break_the_protocol_are_refused_by_name(
     [
         {"USA_LEASE": "1.5", "USA_RENEW_EVERY": "0.4"},
         {"USA_BLOCK": "2.5"},
-        {"USA_LEASE": "7200"},
+        {"USA_LEASE": "3599"},
+        {"USA_RECLAIM_INTERVAL": "14.9"},
+        {"USA_POLL_INTERVAL": "3600", "USA_RECONCILE_INTERVAL": "3600"},
+        {"USA_EVENT_RETENTION": "86400", "USA_RETENTION_DAYS": "1"},
+        {"USA_RETENTION_DAYS": "400"},
+        {"USA_CONCURRENCY": "400", "USA_POSTGRES_POOL": "4"},
         {"USA_SHUTDOWN_GRACE": "1.5"},
     ],
 )
@@ -104,6 +129,12 @@ def test_relations_that_hold_are_accepted(
     environment: pytest.MonkeyPatch, variables: Mapping[str, str]
 ) -> None:
     read(environment, variables)
+
+
+def test_every_relation_says_why_and_is_between_two_settings() -> None:
+    for relation in RELATIONS:
+        assert {relation.bounded, relation.bound} <= Settings.model_fields.keys()
+        assert re.fullmatch(r"USA_\w+ must .* USA_\w+: [a-z].*[^.]", str(relation))
 
 
 @pytest.mark.parametrize("garbage", ["0", "-1", "nan", "inf", "-inf", "1e300", "soon", "1s"])

@@ -24,11 +24,11 @@ WITH bound AS (
   ) AS undelivered
 ), inserted AS (
   INSERT INTO jobs (
-    id, tenant_id, user_id, agent, mode, story, iterations, options, deadline_at, reserved_tokens,
-    reserved_on, trace_parent, request_id, relay_after
+    id, tenant_id, user_id, agent, mode, story, iterations, options, deadline_at, time_allowed,
+    reserved_tokens, planned_tokens, reserved_on, trace_parent, request_id, relay_after
   )
   SELECT $1, $2, $3, $4, $5, $6, $7, $8,
-    clock_timestamp() + make_interval(secs => $9), $10,
+    clock_timestamp() + make_interval(secs => $9), make_interval(secs => $9), $10, $10,
     (clock_timestamp() AT TIME ZONE 'UTC')::date, $11, $12,
     clock_timestamp() + CASE WHEN ring_now THEN interval '3 seconds' ELSE interval '0' END
   FROM in_stream

@@ -6,6 +6,7 @@ from typing import Final
 from tests.chaos.faults import (
     client_faults,
     everything,
+    failpoints,
     model_faults,
     network,
     postgres_faults,
@@ -21,6 +22,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     **network.KINDS,
     **model_faults.KINDS,
     **client_faults.KINDS,
+    **failpoints.KINDS,
     **everything.KINDS,
 }
 ROOMS: Final = {name: kind.room for name, kind in KINDS.items()}

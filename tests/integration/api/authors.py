@@ -6,7 +6,7 @@ from uuid import UUID
 from service.domain.attempt import Fence, Verdict
 from service.domain.events import EventId, EventType, JobEvent, event_data, final_event
 from service.domain.job import JsonObject
-from service.domain.transitions import Complete
+from service.domain.transitions import Complete, Fail
 from tests.fixtures.deployment import Deployment
 from tests.fixtures.factories import a_delivery, terms
 
@@ -48,12 +48,12 @@ class Author:
         data = event_data(event_type, self.job_id, self.attempt, place)
         return JobEvent(EventId(self.attempt, self.seq), event_type, data)
 
-    async def commit(self) -> JobEvent:
-        """Complete the job in Postgres alone; returns the event that is owed."""
+    async def commit(self, how: Complete | Fail | None = None) -> JobEvent:
+        """Complete the job, or end it so, in Postgres alone; returns the event that is owed."""
         self.seq += 1
         final = EventId(self.attempt, self.seq)
         recorded = await self.deployment.stores.attempts.record_if_current(
-            Fence(self.job_id, self.attempt), Complete({"story": {}}), final
+            Fence(self.job_id, self.attempt), how or Complete({"story": {}}), final
         )
         assert recorded.applied
         job = await self.deployment.stores.attempts.get(self.job_id)
@@ -64,7 +64,14 @@ class Author:
 
     async def complete(self) -> str:
         """Complete the job and tell; returns the last id."""
-        event = await self.commit()
+        return await self.announce(await self.commit())
+
+    async def fail(self) -> str:
+        """Fail the job and tell; returns the last id."""
+        return await self.announce(await self.commit(Fail("MODEL_REFUSED", "it refused")))
+
+    async def announce(self, event: JobEvent) -> str:
+        """Tell of an end that was committed; returns its id."""
         assert (await self.deployment.log.append(self.job_id, [event], RETENTION)).is_complete
-        await self.deployment.stores.attempts.clear_event_pending(self.job_id)
+        await self.deployment.stores.attempts.clear_event_pending(self.job_id, event.id)
         return str(event.id)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from time import monotonic
 from uuid import UUID, uuid4
 
@@ -67,6 +68,7 @@ async def fragile(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> AsyncIt
         ("GET", f"{JOBS}/{uuid4()}"),
         ("GET", f"{JOBS}/{uuid4()}/stream"),
         ("DELETE", f"{JOBS}/{uuid4()}"),
+        ("POST", f"{JOBS}/{uuid4()}/redrive"),
     ],
 )
 async def test_without_postgres_callers_are_told_to_come_back(
@@ -199,6 +201,32 @@ def _is_owed(log: Log, job: UUID) -> bool:
         and (line["write"], line["job"]) == ("append_final_event", str(job))
         for line in log.lines
     )
+
+
+async def test_without_redis_a_redriven_job_is_queued_and_left_to_the_relay(
+    fragile: RunningApi, valkey: EmbeddedValkey, log: Log
+) -> None:
+    job = await fragile.submit()
+    await eventually(lambda: _has_entry(fragile, job), what="its first entry is noted")
+    await fragile.fail(job, "MODEL_REFUSED", "the model refused")
+    valkey.stop()
+
+    started, path = monotonic(), f"{JOBS}/{job}/redrive"
+    answer = await exchange(fragile, log, "POST", path, headers=fragile.sending())
+
+    assert answer.status == 202
+    assert monotonic() - started < 3.0
+    assert await fragile.wake_relay.wait(10)
+    left = [line["write"] for line in log.lines if line["event"] == "left_to_maintenance"]
+    assert left == ["redrive_events", "add_entry"]
+    row = await row_of(fragile, job)
+    assert (row["status"], row["entry_id"], row["event_pending"]) == ("queued", None, False)
+    assert row["relay_after"] - row["available_at"] < timedelta(seconds=3.5)
+    log.has_no_traceback()
+
+
+async def _has_entry(api: RunningApi, job: UUID) -> bool:
+    return (await row_of(api, job))["entry_id"] is not None
 
 
 async def test_without_redis_the_api_is_ready_but_says_degraded(

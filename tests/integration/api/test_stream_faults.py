@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 
 from service.embedded import EmbeddedPostgres, EmbeddedValkey
+from service.streams import keys
 from tests.fixtures.deployment import Deployment
 from tests.fixtures.waiting import eventually
 from tests.integration.api.watchers import Watcher
@@ -86,7 +87,7 @@ async def _lose_everything(deployment: Deployment, _: UUID) -> None:
 
 
 async def _lose_the_events(deployment: Deployment, job_id: UUID) -> None:
-    await deployment.log.delete(job_id)
+    await deployment.redis.delete(keys.events(job_id))
 
 
 async def _lose_the_scripts(deployment: Deployment, _: UUID) -> None:
@@ -202,7 +203,7 @@ async def test_an_event_stream_that_expired_is_told_from_postgres(
         audience.let_in()
     job = await deployment.ended(audience.job_id)
     if after == "after":
-        await deployment.log.delete(audience.job_id)
+        await deployment.redis.delete(keys.events(audience.job_id))
 
     late = await Watcher(deployment, audience.job_id).watch()
 

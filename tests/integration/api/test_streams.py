@@ -8,6 +8,7 @@ import pytest
 from service.api import stream as stream_module
 from service.domain.events import EventId
 from service.domain.job import Owner
+from service.streams import keys
 from tests.fixtures.deployment import Deployment
 from tests.fixtures.factories import an_id
 from tests.fixtures.waiting import eventually
@@ -248,7 +249,7 @@ async def test_an_ended_job_whose_stream_is_gone_is_told_from_postgres(
 ) -> None:
     await author.tell(3)
     await author.complete()
-    await deployment.log.delete(author.job_id)
+    await deployment.redis.delete(keys.events(author.job_id))
     cursor = EventId.parse(after)
     assert cursor is not None
     watcher = Watcher(deployment, author.job_id, after=cursor)

@@ -11,11 +11,15 @@ from redis.asyncio import Redis
 from service.embedded import EmbeddedPostgres, EmbeddedServerError, EmbeddedServers, EmbeddedValkey
 
 
-async def remember(database_url: str, redis_url: str, word: str) -> None:
+async def write_down(database_url: str, word: str) -> None:
     connection = await asyncpg.connect(database_url)
     await connection.execute("CREATE TABLE IF NOT EXISTS words (word text)")
     await connection.execute("INSERT INTO words VALUES ($1)", word)
     await connection.close()
+
+
+async def remember(database_url: str, redis_url: str, word: str) -> None:
+    await write_down(database_url, word)
     async with Redis.from_url(redis_url) as client:
         await client.set("word", word)
 
@@ -57,6 +61,22 @@ async def test_restart_and_kill_keep_data_and_addresses(
     assert pids.isdisjoint({valkey.pid, postgres.pid})
     postgres.stop()
     valkey.stop()
+
+
+async def test_a_commit_outlasts_the_kill_of_a_server_that_is_not_durable(
+    tmp_path: Path, socket_folder: Path
+) -> None:
+    sockets = socket_folder / "careless"
+    sockets.mkdir(mode=0o700)
+    postgres = EmbeddedPostgres(tmp_path, sockets, durable=False)
+    postgres.start()
+    await write_down(postgres.url, "kept")
+    postgres.kill()
+    postgres.start()
+    connection = await asyncpg.connect(postgres.url)
+    assert await connection.fetchval("SELECT word FROM words") == "kept"
+    await connection.close()
+    postgres.stop()
 
 
 def test_sockets_are_private_and_gone_after_a_stop(tmp_path: Path) -> None:

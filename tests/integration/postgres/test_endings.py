@@ -266,7 +266,7 @@ async def test_a_terminal_event_in_its_stream_is_owed_no_more(
     claim = await claimed(stores)
     await stores.attempts.record_if_current(claim.fence, Complete({"ok": 1}), FINAL)
 
-    await stores.attempts.clear_event_pending(claim.fence.job_id)
+    await stores.attempts.clear_event_pending(claim.fence.job_id, FINAL)
 
     assert (await row_of(observer, claim.fence.job_id))["event_pending"] is False
 

@@ -43,12 +43,18 @@ ACTS: dict[str, Act] = {
     "close": each(lambda s, claim: s.ledger.close_call(a_closing(claim.fence))),
     "mark": each(lambda s, claim: s.attempts.mark_entry(claim.fence, "1-0")),
     "unmark": lambda s, claims: s.upkeep.unmark_entries([(c.fence.job_id, "9-0") for c in claims]),
-    "clear": each(lambda s, claim: s.attempts.clear_event_pending(claim.fence.job_id)),
+    "clear": each(
+        lambda s, claim: s.attempts.clear_event_pending(claim.fence.job_id, EventId(1, 1))
+    ),
+    "redrive": lambda s, claims: s.dead_letters.redrive([c.fence.job_id for c in claims]),
 }
 PREPARATIONS = {
     "mark": "UPDATE jobs SET status = 'queued', lease_until = NULL, entry_id = NULL",
     "unmark": "UPDATE jobs SET status = 'queued', lease_until = NULL, entry_id = '9-0'",
-    "clear": "UPDATE jobs SET event_pending = true",
+    "clear": "UPDATE jobs SET event_pending = true, status = 'cancelled', final_event_id = '1-1',"
+    " completed_at = clock_timestamp(), reserved_tokens = 0",
+    "redrive": "UPDATE jobs SET status = 'failed', final_event_id = '1-1', error = '{}',"
+    " completed_at = clock_timestamp(), reserved_tokens = 0",
 }
 
 

@@ -1,4 +1,4 @@
-"""Workers, cancellers and maintenance at once, on the same few jobs: nothing is lost or doubled."""
+"""Workers, cancellers, redrivers and maintenance at once: nothing is lost or doubled."""
 
 import asyncio
 import random
@@ -68,6 +68,13 @@ async def cancel(stores: Stores, owner: Owner, jobs: list[UUID], chance: random.
             continue
 
 
+async def redrive(stores: Stores, jobs: list[UUID]) -> None:
+    """Queue again whatever has failed, over and over, by its code or by its name."""
+    for _ in range(ROUNDS):
+        await stores.dead_letters.redrive_code("MODEL_REFUSED", 2)
+        await stores.dead_letters.redrive(jobs)
+
+
 async def maintain(stores: Stores) -> None:
     """Relay and repair, over and over."""
     for _ in range(ROUNDS):
@@ -101,6 +108,7 @@ async def test_the_books_balance_whoever_wins(
             *(work(each, f"worker-{n}", jobs, chance) for n, each in enumerate(own)),
             *(maintain(each) for each in own[:2]),
             cancel(stores, owner, jobs, chance),
+            redrive(stores, jobs),
         )
 
     await assert_books_balance(observer)

@@ -10,7 +10,7 @@ from service.domain.events import EventId
 from service.domain.job import JobStatus
 from service.domain.transitions import Complete
 from service.ports import RecordedEntry, Recovered
-from service.postgres import upkeep_store
+from service.postgres import turns
 from tests.fixtures.database import Observer, Stores, open_stores
 from tests.fixtures.factories import an_id, an_opening, an_owner, terms
 from tests.fixtures.waiting import eventually
@@ -193,7 +193,7 @@ async def test_an_owed_event_is_listed_after_two_seconds_until_it_is_there(
     await observer.run("UPDATE jobs SET completed_at = completed_at - interval '2 seconds'")
     owing = await stores.upkeep.owing_events(10)
     skipped = await stores.upkeep.owing_events(10, skip=1)
-    await stores.attempts.clear_event_pending(fence.job_id)
+    await stores.attempts.clear_event_pending(fence.job_id, EventId(1, 3))
     later = await stores.upkeep.owing_events(10)
 
     assert (early, skipped, later) == ([], [], [])
@@ -401,7 +401,7 @@ async def test_the_reconcilers_lock_is_free_again_after_an_error(
 async def test_a_reconciler_that_hangs_loses_its_lock(
     stores: Stores, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep_store, "_LONGEST_ROUND", 0.1)
+    monkeypatch.setattr(turns, "_LONGEST_ROUND", 0.1)
 
     async def is_free() -> bool:
         async with open_stores(migrated_url) as other, other.upkeep.only_reconciler() as is_ours:

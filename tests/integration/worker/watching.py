@@ -90,9 +90,9 @@ class WatchedAttempts(PostgresAttemptStore):
             "record", lambda: record(fence, transition, final_event_id)
         )
 
-    async def clear_event_pending(self, job_id: UUID) -> None:
+    async def clear_event_pending(self, job_id: UUID, final_event_id: EventId) -> None:
         clear = super().clear_event_pending
-        await self._watch.through("clear", lambda: clear(job_id))
+        await self._watch.through("clear", lambda: clear(job_id, final_event_id))
 
     async def read_fences(self, job_ids: Sequence[UUID]) -> dict[UUID, Recorded]:
         read = super().read_fences

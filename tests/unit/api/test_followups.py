@@ -8,8 +8,9 @@ from uuid import UUID
 import pytest
 
 from service.api.dependencies import ApiDependencies
-from service.api.followups import announce_cancellation, ring
+from service.api.followups import announce_cancellation, announce_redrive, ring
 from service.domain.attempt import Delivery, Fence
+from service.domain.dead_letters import Redriven
 from service.domain.errors import Unavailable
 from service.domain.events import EventId, JobEvent
 from service.domain.job import Job, JobStatus
@@ -25,6 +26,8 @@ class Servers:
 
     away: set[str] = field(default_factory=set)
     done: list[str] = field(default_factory=list)
+    begun: list[tuple[EventId, float]] = field(default_factory=list)
+    cleared: list[EventId] = field(default_factory=list)
     verdict: str = "appended"
     event_retention: float = 60.0
 
@@ -47,8 +50,14 @@ class Servers:
         self._do("append_final_event")
         return Appended(self.verdict, events[-1].id)
 
-    async def clear_event_pending(self, job_id: UUID) -> None:
+    async def clear_event_pending(self, job_id: UUID, final_event_id: EventId) -> None:
         self._do("clear_event_pending")
+        self.cleared.append(final_event_id)
+
+    async def redrive(self, job_id: UUID, event: JobEvent, ttl: float) -> Appended:
+        self._do("redrive_events")
+        self.begun.append((event.id, ttl))
+        return Appended(self.verdict, event.id)
 
     def wake_relay(self) -> None:
         self._do("wake_relay")
@@ -99,6 +108,7 @@ async def test_a_cancellation_is_told_to_workers_first_and_settled_last() -> Non
     servers = Servers()
     await announce_cancellation(servers.as_dependencies, a_cancelled_job())
     assert servers.done == ["cancel_nudge", "append_final_event", "clear_event_pending"]
+    assert servers.cleared == [EventId(3, 1)]
 
 
 @pytest.mark.parametrize(
@@ -121,3 +131,38 @@ async def test_an_event_that_is_not_in_the_stream_stays_owed(verdict: str) -> No
     servers = Servers(verdict=verdict)
     await announce_cancellation(servers.as_dependencies, a_cancelled_job())
     assert servers.done == ["cancel_nudge", "append_final_event"]
+
+
+def a_redriven_job() -> Job:
+    """A job just redriven, with an hour to run."""
+    return replace(a_job(), id=an_id(), status=JobStatus.QUEUED, attempt=3)
+
+
+async def test_a_redrive_is_told_before_its_entry_is_added() -> None:
+    servers = Servers()
+    await announce_redrive(servers.as_dependencies, Redriven(a_redriven_job(), ring_now=True))
+    assert servers.done == ["redrive_events", "add_entry", "mark_entry"]
+    assert servers.begun == [(EventId(3, 1), 3660.0)]
+
+
+async def test_a_redriven_job_that_has_to_wait_is_the_relays_to_ring_for() -> None:
+    servers = Servers()
+    await announce_redrive(servers.as_dependencies, Redriven(a_redriven_job(), ring_now=False))
+    assert servers.done == ["redrive_events"]
+
+
+@pytest.mark.parametrize(
+    ("away", "done"),
+    [
+        ("redrive_events", ["add_entry", "mark_entry"]),
+        ("add_entry", ["redrive_events", "wake_relay"]),
+        ("mark_entry", ["redrive_events", "add_entry"]),
+    ],
+)
+async def test_whatever_fails_after_a_redrive_does_not_stop_the_rest(
+    away: str, done: list[str]
+) -> None:
+    servers, before = Servers(away={away}), lost(away)
+    await announce_redrive(servers.as_dependencies, Redriven(a_redriven_job(), ring_now=True))
+    assert servers.done == done
+    assert lost(away) == before + 1

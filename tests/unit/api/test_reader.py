@@ -1,104 +1,26 @@
 """One client's place in a job's events: increasing ids, no silent gap, exactly one end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 
 import pytest
-from fakeredis import FakeAsyncRedis
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.api import reader as reader_module
-from service.api.reader import Reader
-from service.domain.errors import Unavailable
-from service.domain.events import BEGINNING, EventId, EventType, JobEvent, Tail
-from service.domain.frames import Frame, render, render_snapshot
-from service.domain.job import Job, JobStatus, Owner
-from service.ports import Recorded
-from service.supervision import Background
-from tests.fixtures.event_logs import FailingEventLog, a_log, an_event, fake_client
-
-NOW = datetime(2026, 11, 25, tzinfo=UTC)
-
-
-def a_job(job_id: UUID, attempt: int = 1, status: JobStatus = JobStatus.PROCESSING) -> Job:
-    return Job(
-        id=job_id,
-        owner=Owner("t", "u"),
-        agent="noop",
-        mode="individual",
-        story="x",
-        iterations=(),
-        status=status,
-        attempt=attempt,
-        created_at=NOW,
-        available_at=NOW,
-        deadline_at=NOW + timedelta(hours=1),
-    )
-
-
-def completed(job: Job, final: str) -> Job:
-    return replace(job, status=JobStatus.COMPLETED, final_event_id=final, result={"x": 1})
-
-
-@dataclass
-class Bench:
-    """A row, a stream and a reader over both."""
-
-    log: FailingEventLog
-    client: FakeAsyncRedis
-    row: Job
-    row_fails: int = 0
-    resyncs: int = 0
-    got: list[Frame] = field(default_factory=list)
-
-    async def append(self, *events: JobEvent) -> None:
-        await self.log.real.append(self.row.id, events, 600.0)
-
-    async def write(self, attempt: int, *seqs: int) -> None:
-        await self.append(*(an_event(self.row.id, attempt, seq) for seq in seqs))
-
-    async def complete(self, attempt: int, seq: int) -> None:
-        self.row = completed(self.row, f"{attempt}-{seq}")
-
-    def final_frame(self) -> JobEvent:
-        place = EventId.parse(self.row.final_event_id or "")
-        assert place is not None
-        return an_event(self.row.id, place.attempt, place.seq, EventType.COMPLETE)
-
-    def reader(self, after: EventId = BEGINNING) -> Reader:
-        return Reader(
-            self.row, after, self.log, read_job=self._read_job, resync=self._resync
-        )  # fmt: skip
-
-    async def _read_job(self) -> Job | None:
-        if self.row_fails:
-            self.row_fails -= 1
-            raise Unavailable("Postgres")
-        return self.row
-
-    async def _resync(self, job: Job) -> Frame:
-        self.resyncs += 1
-        return render_snapshot(EventType.RESYNC, {"status": job.status.value})
-
-    async def read(self, reader: Reader, within: float = 0.02) -> list[str]:
-        """Read until nothing more comes; ids as text, and names of what has none."""
-        found: list[Frame] = []
-        while batch := await reader.next_batch(within):
-            found += batch
-        self.got += found
-        return [str(frame.id) if frame.id else frame.type for frame in found]
+from service.domain.events import EventId, EventType
+from service.domain.frames import render
+from service.domain.job import JobStatus
+from tests.fixtures.event_logs import an_event
+from tests.unit.api.play import Play
+from tests.unit.api.reading import Bench, completed, fence_of, open_bench, silent_gaps
 
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    background = Background()
-    client = fake_client()
-    yield Bench(a_log(client, background), client, a_job(uuid4()))
-    await background.cancel()
+    async with open_bench() as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -218,7 +140,7 @@ async def test_a_silent_reader_learns_of_the_end_from_the_row(bench: Bench) -> N
     await bench.read(reader)
     await bench.complete(1, 2)
 
-    reader.learn(_fence(bench.row), EventId(1, 1))
+    reader.learn(fence_of(bench.row), EventId(1, 1))
 
     assert await bench.read(reader) == ["resync", "1-2"]
 
@@ -229,7 +151,7 @@ async def test_a_silent_reader_learns_of_events_it_missed(bench: Bench) -> None:
     await bench.read(reader)
     await bench.write(1, 2)
 
-    reader.learn(_fence(bench.row), EventId(1, 2))
+    reader.learn(fence_of(bench.row), EventId(1, 2))
 
     assert await bench.read(reader) == ["1-2"]
 
@@ -300,7 +222,7 @@ async def test_a_row_from_before_what_was_told_tells_nothing_twice(bench: Bench)
     await bench.write(1, 1)
     reader = bench.reader()
     await bench.read(reader)
-    before = _fence(bench.row)
+    before = fence_of(bench.row)
     await bench.write(2, 1, 2)
     bench.row = replace(bench.row, attempt=2)
     reader.push(render(an_event(bench.row.id, 2, 2)))
@@ -318,7 +240,7 @@ async def test_the_rest_of_an_attempt_that_was_being_told_is_not_left_out(bench:
     await bench.write(1, 2)
     bench.row = replace(bench.row, attempt=2)
 
-    reader.learn(_fence(bench.row), EventId(1, 2))
+    reader.learn(fence_of(bench.row), EventId(1, 2))
 
     assert await bench.read(reader) == ["1-2"]
 
@@ -331,7 +253,7 @@ async def test_a_reader_of_an_end_that_was_taken_back_goes_on(bench: Bench) -> N
     bench.row = replace(bench.row, status=JobStatus.QUEUED, attempt=2)
     await bench.write(2, 1)
 
-    reader.learn(_fence(ended), EventId(2, 1))
+    reader.learn(fence_of(ended), EventId(2, 1))
 
     assert await bench.read(reader) == ["resync", "2-1"]
     assert not reader.has_ended
@@ -361,107 +283,6 @@ async def test_an_end_that_comes_while_postgres_is_away_hides_nothing_before_it(
 
     assert [str(frame.id) for frame in first] == ["1-1", "1-2"]
     assert await bench.read(reader) == ["1-3"]
-
-
-def _fence(job: Job) -> Recorded:
-    return Recorded(
-        applied=False, status=job.status, attempt=job.attempt, final_event_id=job.final_event_id
-    )
-
-
-class Play:
-    """A job whose stream, messages and clients go through everything that can happen."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
-        self.reader = bench.reader()
-        self.attempt, self.seq = 1, 0
-        self.written: list[JobEvent] = []
-        self.written_before: list[JobEvent] = []
-        self.looked: tuple[Recorded, EventId | None] = (_fence(bench.row), None)
-
-    @property
-    def told(self) -> list[EventId]:
-        return [frame.id for frame in self.bench.got if frame.id is not None]
-
-    async def event(self, *, heard: int = 1) -> None:
-        self.seq += 1
-        event = an_event(self.bench.row.id, self.attempt, self.seq)
-        await self.write(event)
-        for _ in range(heard):
-            self.reader.push(render(event))
-
-    async def lost_message(self) -> None:
-        await self.event(heard=0)
-
-    async def repeated_message(self) -> None:
-        await self.event(heard=2)
-
-    async def next_attempt(self) -> None:
-        self.attempt, self.seq = self.attempt + 1, 0
-        self.written, self.written_before = [], self.written
-        self.bench.row = replace(self.bench.row, attempt=self.attempt)
-
-    async def zombie(self) -> None:
-        """The worker before this one does not know yet."""
-        if self.written_before:
-            last = self.written_before[-1].id
-            event = an_event(self.bench.row.id, last.attempt, last.seq + 1)
-            if await self.write(event, self.written_before):
-                self.reader.push(render(event))
-
-    async def flushall(self) -> None:
-        await self.bench.client.flushall()
-
-    async def reconnect(self) -> None:
-        self.reader.catch_up()
-
-    async def look(self) -> None:
-        """Ask Postgres and Redis where the job stands; the answers may be taken in later."""
-        last = await self.bench.log.real.last_ids([self.bench.row.id])
-        self.looked = (_fence(self.bench.row), last.get(self.bench.row.id))
-
-    async def take_in(self) -> None:
-        self.reader.learn(*self.looked)
-
-    async def postgres_away(self) -> None:
-        self.bench.row_fails = 1
-
-    async def another_replica(self) -> None:
-        await self.read()
-        self.reader = self.bench.reader(self.told[-1] if self.told else BEGINNING)
-
-    async def read(self) -> None:
-        await self.bench.read(self.reader, 0.0)
-
-    async def end(self, *, cancelled: bool) -> EventId:
-        if cancelled:
-            end = f"{self.attempt + 1}-1"
-            self.bench.row = replace(
-                self.bench.row,
-                attempt=self.attempt + 1,
-                status=JobStatus.CANCELLED,
-                final_event_id=end,
-            )
-            self.written = []
-        else:
-            await self.bench.complete(self.attempt, self.seq + 1)
-        final = self.bench.final_frame()
-        await self.write(final)
-        self.reader.learn(_fence(self.bench.row), final.id)
-        while not self.reader.has_ended:
-            await self.read()
-        return final.id
-
-    async def write(self, event: JobEvent, written: list[JobEvent] | None = None) -> bool:
-        """Append, after a loss everything of the attempt; whether it is in the stream."""
-        written = self.written if written is None else written
-        written.append(event)
-        log, job_id = self.bench.log.real, self.bench.row.id
-        answer = await log.append(job_id, [event], 600.0)
-        if answer.has_hole:
-            answer = await log.append(job_id, written, 600.0)
-        return answer.is_complete
 
 
 STEPS = (
@@ -495,14 +316,11 @@ async def test_whatever_is_lost_ids_increase_and_exactly_one_end_comes_last(
     steps: list[Callable[[Play], Awaitable[None]]],
     cancelled: bool,
 ) -> None:
-    background = Background()
-    client = fake_client()
-    play = Play(Bench(a_log(client, background), client, a_job(uuid4())))
-
-    for step in steps:
-        await step(play)
-    final = await play.end(cancelled=cancelled)
-    await background.cancel()
+    async with open_bench() as bench:
+        play = Play(bench)
+        for step in steps:
+            await step(play)
+        final = await play.end(cancelled=cancelled)
 
     assert play.told == sorted(set(play.told))
     assert [frame.is_terminal for frame in play.bench.got].count(True) == 1
@@ -510,17 +328,3 @@ async def test_whatever_is_lost_ids_increase_and_exactly_one_end_comes_last(
     assert play.told[-1] == final
     assert play.reader.has_ended
     assert not silent_gaps(play.bench.got)
-
-
-def silent_gaps(frames: Sequence[Frame]) -> list[EventId]:
-    """The ids before which something is missing that no snapshot stands for."""
-    gaps = []
-    tail: Tail | None = Tail()
-    for frame in frames:
-        if frame.id is None:
-            tail = None
-            continue
-        if tail is not None and not tail.accepts(frame.id):
-            gaps.append(frame.id)
-        tail = Tail(frame.id)
-    return gaps

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from service.cli.app import app
 from service.cli.config import settings_table
-from service.settings import ClientSettings, Settings
+from service.settings import RELATIONS, ClientSettings, Settings
 
 SECRET = "s3cr3t"
 SECRETS = {
@@ -50,6 +50,13 @@ def test_what_is_set_is_told_from_what_is_default(monkeypatch: pytest.MonkeyPatc
     starred = [line.split()[1:3] for line in table if line.startswith("*")]
     assert ["USA_PORT", "4000"] in starred
     assert "USA_LEASE" not in [name for name, *_ in starred]
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_what_must_hold_between_settings_is_shown(form: list[str]) -> None:
+    shown = CliRunner().invoke(app, ["config", *form]).stdout
+    assert len(RELATIONS) > 5
+    assert [str(each) for each in RELATIONS if str(each) not in shown] == []
 
 
 @pytest.mark.parametrize("form", [[], ["--json"], ["--markdown"]])

@@ -15,8 +15,8 @@ from service.cli.exit_codes import ExitCode
 
 ROOT = Path(__file__).parents[3]
 COMMANDS = [
-    *("demo", "up", "submit", "watch", "result", "jobs", "cancel"),
-    *("api", "worker", "migrate", "config", "model-stub", "keys"),
+    *("demo", "up", "submit", "watch", "result", "jobs", "cancel", "purge"),
+    *("api", "worker", "migrate", "config", "model-stub", "keys", "dead-letters"),
 ]
 # What only servers need.
 SERVER_CODE = {

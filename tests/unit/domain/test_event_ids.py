@@ -13,6 +13,7 @@ from service.domain.events import (
     coalesce_progress,
     event_data,
     final_event,
+    redriven_event,
 )
 from service.domain.job import JobStatus
 from tests.unit.domain.jobs import EVENT_IDS, JOB, a_job
@@ -111,6 +112,15 @@ def test_a_cancelled_job_ends_without_details() -> None:
     event = final_event(a_job(status=JobStatus.CANCELLED, final_event_id="2-1"))
     assert event is not None
     assert event.data == {"type": "cancelled", "jobId": str(JOB.id), "attempt": 2}
+
+
+def test_a_redriven_job_begins_with_an_event_that_says_so() -> None:
+    event = redriven_event(a_job(status=JobStatus.QUEUED, attempt=4))
+    assert (event.id, event.type) == (EventId(4, 1), EventType.RETRYING)
+    assert event.data == {
+        "type": "retrying", "jobId": str(JOB.id), "attempt": 4,
+        "reason": "redrive", "code": "REDRIVEN", "availableAt": "2026-11-24T12:00:00.000Z",
+    }  # fmt: skip
 
 
 def test_a_purged_job_still_ends() -> None:

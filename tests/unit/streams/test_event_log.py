@@ -107,11 +107,35 @@ async def test_last_ids_are_known_of_streams_that_exist(log: RedisEventLog) -> N
     assert await log.last_ids([JOB, other]) == {JOB: EventId(1, 2)}
 
 
-async def test_a_deleted_stream_is_gone(log: RedisEventLog) -> None:
-    await append(log, 1, 1)
-    await log.delete(JOB)
+async def test_an_erased_stream_is_empty_and_still_refuses_what_it_has_had(
+    log: RedisEventLog,
+) -> None:
+    await append(log, 2, 1, 2)
+    await log.erase(JOB)
 
     assert await ids(log) == []
+    assert await append(log, 1, 3) == "fenced"
+    await append(log, 3, 1)
+    assert await ids(log) == ["3-1"]
+
+
+async def test_a_sealed_stream_is_empty_and_refuses_everybody(
+    log: RedisEventLog, client: FakeAsyncRedis
+) -> None:
+    for _ in range(2):
+        await append(log, 1, 1)
+        await log.seal(JOB, 60.0)
+        assert await ids(log) == []
+    assert await append(log, 2**31 - 1, 1) == "fenced"
+    assert await ids(log) == []
+    assert 0 < await client.ttl(f"usa:events:{{{JOB}}}") <= 60
+
+
+async def test_nothing_is_there_to_be_erased_of_a_job_without_events(
+    log: RedisEventLog, client: FakeAsyncRedis
+) -> None:
+    await log.erase(JOB)
+    assert not await client.exists(f"usa:events:{{{JOB}}}")
 
 
 async def test_foreign_entries_are_skipped(log: RedisEventLog, client: FakeAsyncRedis) -> None:

@@ -71,7 +71,7 @@ class MemoryAttempts:
     async def mark_entry(self, fence: Fence, entry_id: str) -> None:
         self.entry_id = self.entry_id or entry_id
 
-    async def clear_event_pending(self, job_id: UUID) -> None:
+    async def clear_event_pending(self, job_id: UUID, final_event_id: EventId) -> None:
         """Nobody asks."""
 
     async def get(self, job_id: UUID) -> Job | None:
