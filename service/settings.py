@@ -1,8 +1,10 @@
 """Every setting, its default, its limits, and the relations between them."""
 
 import re
+from collections.abc import Callable
+from operator import le, lt
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -20,8 +22,12 @@ _HIGHEST_PORT = 65_535
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 400)]
 Port = Annotated[int, Field(ge=0, le=_HIGHEST_PORT)]
 
+Days = Annotated[int, Field(ge=1, le=36_500)]
+
+_DAY = 86_400
 # How late a server may answer after a wait has run out, with the network in between.
 _LATE_ANSWER = 0.5
+_JOBS_PER_CONNECTION = 100
 
 _HOST_AND_PORT = re.compile(r"(\[[^\[\]\s]*\]|[^:\[\]\s]*)(?::(\d{1,5}))?", re.ASCII)
 
@@ -183,10 +189,19 @@ class Settings(BaseSettings):
     user_in_stream: Annotated[int, Field(ge=0, le=100_000)] = Field(
         10, description="Undelivered entries per user, the rest wait their turn; 0 is no limit."
     )
-    postgres_pool: Annotated[int, Field(ge=2, le=1000)] = Field(
-        10, description="Postgres connections per process, the lease thread's two not included."
+    postgres_pool: Annotated[int, Field(ge=4, le=1000)] = Field(
+        10, description="Postgres connections per process; an API has as many again for requests."
     )
     reconcile_interval: Seconds = Field(3.0, description="How often lost things are looked for.")
+    prune_interval: Annotated[float, Field(gt=0, le=_DAY)] = Field(
+        60.0, description="How often what nobody needs any more is deleted."
+    )
+    retention_days: Days = Field(
+        30, description="Days that stories and results are kept after their job's end."
+    )
+    ledger_retention_days: Days = Field(
+        400, description="Days that the ledger of model calls and the daily sums are kept."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -198,21 +213,80 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_relations(self) -> Self:
-        if self.renew_every >= self.lease / 3:
-            raise ValueError(
-                f"USA_RENEW_EVERY ({self.renew_every:g}) must be less than a third of "
-                f"USA_LEASE ({self.lease:g}): two lost renewals must not lose a job"
-            )
-        if self.block + _LATE_ANSWER > self.socket_timeout:
-            raise ValueError(
-                f"USA_BLOCK ({self.block:g}) must be at least {_LATE_ANSWER:g} s less than "
-                f"USA_SOCKET_TIMEOUT ({self.socket_timeout:g}): "
-                "an idle queue must not look like an outage"
-            )
-        if self.block >= self.shutdown_grace:
-            raise ValueError(
-                f"USA_BLOCK ({self.block:g}) must be less than "
-                f"USA_SHUTDOWN_GRACE ({self.shutdown_grace:g}): "
-                "a wait for new entries must end before a shutdown does"
-            )
+        for relation in RELATIONS:
+            relation.check(self)
         return self
+
+
+class Relation(NamedTuple):
+    """What must hold between two settings for the protocol to work, and why."""
+
+    bounded: str
+    rule: str
+    bound: str
+    holds: Callable[[float, float], bool]
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{_variable(self.bounded)} {self.rule} {_variable(self.bound)}: {self.reason}"
+
+    def check(self, settings: object) -> None:
+        """Raise `ValueError`, naming both settings and their values, where it does not hold."""
+        small, great = getattr(settings, self.bounded), getattr(settings, self.bound)
+        if not self.holds(small, great):
+            raise ValueError(
+                f"{_variable(self.bounded)} ({small:g}) {self.rule} "
+                f"{_variable(self.bound)} ({great:g}): {self.reason}"
+            )
+
+
+def _variable(field: str) -> str:
+    return f"USA_{field.upper()}"
+
+
+RELATIONS: Final = (
+    Relation(
+        "renew_every", "must be less than a third of", "lease",
+        lambda small, great: small < great / 3,
+        "two lost renewals must not lose a job",
+    ),
+    Relation(
+        "block", f"must be at least {_LATE_ANSWER:g} s less than", "socket_timeout",
+        lambda small, great: small + _LATE_ANSWER <= great,
+        "an idle queue must not look like an outage",
+    ),
+    Relation(
+        "block", "must be less than", "shutdown_grace", lt,
+        "a wait for new entries must end before a shutdown does",
+    ),
+    Relation(
+        "reclaim_interval", "must be less than", "lease", lt,
+        "the jobs of a dead worker must not wait for as long again",
+    ),
+    Relation(
+        "lease", "must be less than", "job_deadline", lt,
+        "a job whose worker died must be taken over before it fails",
+    ),
+    Relation(
+        "poll_interval", "must not be more than", "job_deadline", le,
+        "a job that waits for its entry must get it before it fails",
+    ),
+    Relation(
+        "reconcile_interval", "must not be more than", "job_deadline", le,
+        "what was lost must be found before the job fails",
+    ),
+    Relation(
+        "event_retention", "must not be more seconds than there are in", "retention_days",
+        lambda small, great: small <= great * _DAY,
+        "events tell the story, and must not be kept for longer",
+    ),
+    Relation(
+        "retention_days", "must not be more than", "ledger_retention_days", le,
+        "what a job has cost is read from its ledger",
+    ),
+    Relation(
+        "concurrency", f"must not be more than {_JOBS_PER_CONNECTION} times",
+        "postgres_pool", lambda small, great: small <= great * _JOBS_PER_CONNECTION,
+        "jobs that end together must not wait for a connection until they give up",
+    ),
+)  # fmt: skip

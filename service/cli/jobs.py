@@ -146,8 +146,9 @@ def purge(
     """Erase a job that has ended: story, result and events; a terminal is asked first."""
     from service.cli import remote
 
-    if not yes and sys.stdin.isatty():
-        typer.confirm(f"Erase {job_id} for good?", abort=True, err=True)
+    if not yes and sys.stdin.isatty() and not typer.confirm(f"Erase {job_id} for good?", err=True):
+        note("nothing is erased")
+        return
     purged = remote.ask(lambda client: client.purge(job_id))
     if as_json:
         print_json(purged)

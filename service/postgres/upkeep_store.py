@@ -1,7 +1,7 @@
 """What maintenance asks of Postgres: whom to relay, whom to repair."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from uuid import UUID
 
 from service.domain.attempt import Fence
@@ -9,11 +9,8 @@ from service.domain.job import Job, JobStatus
 from service.ports import DueJob, RecordedEntry, Recovered
 from service.postgres.pool import Database
 from service.postgres.rows import job_from
+from service.postgres.turns import RECONCILER, turn
 from service.postgres.usage_ledger import abandon_calls
-
-_RECONCILER_LOCK = 0x757361_0001
-# A process that was stopped in the middle of a round must not keep all others from repairing.
-_LONGEST_ROUND = 30
 
 
 class PostgresUpkeepStore:
@@ -36,20 +33,9 @@ class PostgresUpkeepStore:
             if row["id"] is not None
         ]
 
-    @asynccontextmanager
-    async def only_reconciler(self) -> AsyncIterator[bool]:
-        """Hold the advisory lock that lets one reconciler work at a time, if it is free.
-
-        Raises `Unavailable` at the end of a round of more than 30 s, which loses the lock.
-        """
-        async with self._database.connection() as connection, connection.transaction():
-            await connection.execute(
-                f"SET LOCAL idle_in_transaction_session_timeout = '{_LONGEST_ROUND}s'"
-            )
-            # Bound to the transaction: behind a pooler a session's lock could outlive its holder.
-            yield await connection.fetchval(
-                "SELECT pg_try_advisory_xact_lock($1)", _RECONCILER_LOCK
-            )
+    def only_reconciler(self) -> AbstractAsyncContextManager[bool]:
+        """Hold the lock that lets one reconciler work at a time, if it is free."""
+        return turn(self._database, RECONCILER)
 
     async def owing_events(self, limit: int, *, skip: int = 0) -> list[Job]:
         """List ended jobs whose terminal event may not be in their stream."""

@@ -4,14 +4,18 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from asyncpg import Record
+
 from service.domain.attempt import Fence
 from service.group_commit import GroupCommit
 from service.ports import CallClosing, CallOpening, Totals
 from service.postgres.batches import array_statement
 from service.postgres.pool import Database
 from service.postgres.rows import totals_from
+from service.postgres.spending import count_spending
 from service.postgres.storable import to_json, to_text
 from service.supervision import Background
+from service.telemetry.metrics import CALLS_REPEATED
 
 
 class PostgresUsageLedger:
@@ -21,14 +25,12 @@ class PostgresUsageLedger:
         self._database = database
         self._open: GroupCommit[CallOpening, bool] = GroupCommit(
             "open_call",
-            array_statement(
-                database, "open_calls_if_current", _opening_row, lambda row: row["current"]
-            ),
+            array_statement(database, "open_calls_if_current", _opening_row, _read_opening),
             background,
         )
         self._close: GroupCommit[CallClosing, bool] = GroupCommit(
             "close_call",
-            array_statement(database, "close_calls", _closing_row, lambda row: row["current"]),
+            array_statement(database, "close_calls", _closing_row, _read_closing),
             background,
         )
 
@@ -52,12 +54,34 @@ async def abandon_calls(database: Database, fences: Sequence[Fence]) -> int:
     """Write off the calls that attempts before these left open, by what they certainly read."""
     if not fences:
         return 0
-    row = await database.fetch_one(
+    rows = await database.fetch(
         "abandon_calls",
         [fence.job_id for fence in fences],
         [fence.attempt for fence in fences],
     )
-    return row["abandoned"] if row else 0
+    for row in rows:
+        count_spending(row, wasted="abandoned")
+    return sum(row["calls"] for row in rows)
+
+
+# Counted as the answers are read: whoever sent a call's opening or closing may be gone by then.
+
+
+def _read_opening(row: Record) -> bool:
+    CALLS_REPEATED.inc(int(row["repeated"]))
+    return bool(row["current"])
+
+
+def _read_closing(row: Record) -> bool:
+    count_spending(row, wasted=_why_wasted(row))
+    return bool(row["current"])
+
+
+def _why_wasted(closed: Record) -> str | None:
+    """Say why nobody has anything of a call; None for one whose output is kept."""
+    if closed["ending"] != "finished":
+        return str(closed["ending"])
+    return None if closed["current"] else "fenced"
 
 
 def _opening_row(opening: CallOpening) -> Sequence[Any]:

@@ -11,6 +11,7 @@ from service.domain.attempt import Delivery
 from service.streams import keys, scripts
 from service.streams.connection import Client, is_missing_group, redis_errors
 from service.telemetry.logs import get_log
+from service.telemetry.metrics import GROUPS_CREATED
 
 _log = get_log(__name__)
 
@@ -19,15 +20,25 @@ _PAGE = 1000
 _FREE_AT_ONCE_MS = 3_600_000
 
 
-async def ensure_group(client: Client) -> None:
-    """Create the streams and their group, from the beginning, where missing."""
+async def ensure_group(client: Client) -> bool:
+    """Create the streams and their group, from the beginning, where missing.
+
+    Returns whether any was. Whoever is the first to miss one counts it.
+    """
     with redis_errors():
-        for stream in _READ_ORDER:
-            try:
-                await client.xgroup_create(stream, keys.GROUP, id="0", mkstream=True)
-            except ResponseError as error:
-                if not str(error).startswith("BUSYGROUP"):
-                    raise
+        return any([await _create_if_missing(client, stream) for stream in _READ_ORDER])
+
+
+async def _create_if_missing(client: Client, stream: str) -> bool:
+    try:
+        await client.xgroup_create(stream, keys.GROUP, id="0", mkstream=True)
+    except ResponseError as error:
+        if not str(error).startswith("BUSYGROUP"):
+            raise
+        return False
+    GROUPS_CREATED.labels(stream=stream).inc()
+    _log.info("group_created", stream=stream)
+    return True
 
 
 class RedisEntryWriter:
@@ -155,6 +166,7 @@ class RedisJobStream:
             self._cursors[stream] = "0-0"
             if not is_missing_group(error):
                 raise
+            _log.warning("group_recreated", reason=str(error))
             await ensure_group(self._commands)
             return []
         self._cursors[stream] = reply[0].decode()
@@ -198,7 +210,11 @@ class RedisJobStream:
         with redis_errors():
             for stream in _READ_ORDER:
                 await scripts.remove_consumer_if_idle(
-                    self._commands, stream=stream, group=keys.GROUP, consumer=self._consumer
+                    self._commands,
+                    stream=stream,
+                    group=keys.GROUP,
+                    idle_ms=0,
+                    consumer=self._consumer,
                 )
 
     async def _each_stream(self, deliveries: Sequence[Delivery], act: "_PerStream") -> int:

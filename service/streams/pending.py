@@ -22,13 +22,15 @@ class RedisPending:
         self._client = client
 
     async def ensure_streams(self) -> bool:
-        """Create what is missing; returns whether Redis had lost everything.
+        """Create what is missing; returns whether a stream, its group or everything was lost.
 
-        Readers recreate the streams too, but only this tells, once, that entries were lost.
+        Readers recreate the streams, too: after the loss of everything this tells of it all the
+        same, once.
         """
-        await ensure_group(self._client)
+        was_missing = await ensure_group(self._client)
         with redis_errors():
-            return bool(await self._client.set(keys.EPOCH, "1", nx=True))
+            is_new = bool(await self._client.set(keys.EPOCH, "1", nx=True))
+        return was_missing or is_new
 
     async def state(self, attempt: int) -> StreamState:
         """Describe the stream that entries of such an attempt are in."""

@@ -1,5 +1,6 @@
 -- Write off the calls that earlier attempts left open when they were cut off.
 -- $1 job ids, $2 their attempts now
+-- Answers what was booked for each model.
 WITH left_open AS (
   SELECT u.job_id, u.attempt, u.call
   FROM usage_records u
@@ -14,7 +15,7 @@ WITH left_open AS (
     input_tokens = u.expected_input_tokens, cost_usd = u.expected_cost_usd
   FROM left_open o
   WHERE u.job_id = o.job_id AND u.attempt = o.attempt AND u.call = o.call AND u.ending IS NULL
-  RETURNING u.tenant_id, u.user_id, u.day, u.input_tokens, u.cost_usd
+  RETURNING u.model, u.tenant_id, u.user_id, u.day, u.input_tokens, u.cost_usd
 ), booked AS (
   INSERT INTO daily_usage AS d (tenant_id, user_id, day, input_tokens, cost_usd, unpriced_calls)
   SELECT tenant_id, user_id, day, sum(input_tokens), coalesce(sum(cost_usd), 0),
@@ -25,4 +26,6 @@ WITH left_open AS (
     cost_usd = d.cost_usd + excluded.cost_usd,
     unpriced_calls = d.unpriced_calls + excluded.unpriced_calls
 )
-SELECT count(*) AS abandoned FROM closed
+SELECT model, count(*) AS calls, sum(input_tokens)::bigint AS input, 0 AS output, 0 AS cache_read,
+  0 AS cache_write, coalesce(sum(cost_usd), 0) AS cost_usd
+FROM closed GROUP BY model

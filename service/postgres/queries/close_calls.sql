@@ -2,6 +2,7 @@
 -- $1 job ids, $2 attempts, $3 calls, $4 models, $5 input, $6 output, $7 cache reads,
 -- $8 cache writes, $9 costs, $10 estimated, $11 endings, $12 request ids, $13 steps, $14 outputs
 -- Only what this statement itself books counts, so that repeating it changes nothing.
+-- Answers whether each attempt is current, and what was added to the books.
 WITH item AS (
   SELECT * FROM unnest(
     $1::uuid[], $2::integer[], $3::integer[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
@@ -40,13 +41,15 @@ WITH item AS (
     closed_at = clock_timestamp()
   FROM ending e JOIN was w USING (job_id, attempt, call)
   WHERE u.job_id = w.job_id AND u.attempt = w.attempt AND u.call = w.call
-  RETURNING u.job_id, u.attempt, u.tenant_id, u.user_id, u.day,
-    e.input - w.input_tokens AS input,
-    e.output_tokens - w.output_tokens AS output_tokens,
-    e.cache_read - w.cache_read_tokens AS cache_read,
-    e.cache_write - w.cache_write_tokens AS cache_write,
-    coalesce(e.cost, 0) - coalesce(w.cost_usd, 0) AS cost,
-    (e.cost IS NULL)::integer - (w.ending IS NOT NULL AND w.cost_usd IS NULL)::integer AS unpriced
+  -- The cost as the row keeps it: the sum of rounded costs is not the rounded sum.
+  RETURNING e.position, u.job_id, u.attempt, u.tenant_id, u.user_id, u.day,
+    u.input_tokens - w.input_tokens AS input,
+    u.output_tokens - w.output_tokens AS output_tokens,
+    u.cache_read_tokens - w.cache_read_tokens AS cache_read,
+    u.cache_write_tokens - w.cache_write_tokens AS cache_write,
+    coalesce(u.cost_usd, 0) - coalesce(w.cost_usd, 0) AS cost,
+    (u.cost_usd IS NULL)::integer - (w.ending IS NOT NULL AND w.cost_usd IS NULL)::integer
+      AS unpriced
 ), settled AS (
   UPDATE jobs j SET
     reserved_tokens = greatest(0, j.reserved_tokens - s.used),
@@ -76,6 +79,10 @@ WITH item AS (
     cost_usd = d.cost_usd + excluded.cost_usd,
     unpriced_calls = d.unpriced_calls + excluded.unpriced_calls
 )
-SELECT i.position, c.position IS NOT NULL AS current
+SELECT i.position, c.position IS NOT NULL AS current, i.model, i.ending,
+  coalesce(b.input, 0) AS input, coalesce(b.output_tokens, 0) AS output,
+  coalesce(b.cache_read, 0) AS cache_read, coalesce(b.cache_write, 0) AS cache_write,
+  coalesce(b.cost, 0) AS cost_usd
 FROM item i LEFT JOIN current c ON c.position = i.position
+LEFT JOIN closed b ON b.position = i.position
 ORDER BY i.position

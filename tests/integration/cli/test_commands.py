@@ -1,5 +1,9 @@
 """Commands that talk to a running service, as people and scripts use them."""
 
+import os
+import pty
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from uuid import uuid4
@@ -123,6 +127,49 @@ def test_a_finished_job_cannot_be_cancelled_and_an_unknown_one_not_found(service
         unknown = service.run(command, str(uuid4()))
         assert unknown.code == 5
         assert "NOT_FOUND" in unknown.err
+
+
+def test_a_finished_job_is_erased_for_good(service: Usa) -> None:
+    first, second = finished(service), finished(service)
+    done = service.run("purge", first)
+    assert (done.code, done.out, done.err) == (0, f"{first} is erased\n", "")
+    assert service.run("purge", second, "--json").document == {"id": second, "status": "purged"}
+    for job in (first, second):
+        again = service.run("purge", job, "--yes")
+        assert (again.code, "NOT_FOUND" in again.err) == (5, True)
+        assert job not in service.run("jobs", "--limit", "100").out
+
+
+def test_a_job_that_has_not_ended_is_not_erased(slow_service: Usa) -> None:
+    job = slow_service.submit("--iterations", "security")
+    refused = slow_service.run("purge", job)
+    assert (refused.code, "JOB_NOT_ENDED" in refused.err) == (5, True)
+    assert slow_service.run("cancel", job).code == 0
+
+
+@pytest.mark.parametrize(("answer", "is_erased"), [("y", True), ("n", False), ("", False)])
+def test_at_a_terminal_erasing_is_asked_about_first(
+    service: Usa, answer: str, is_erased: bool
+) -> None:
+    job = finished(service)
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, f"{answer}\n".encode())
+        done = subprocess.run(
+            [sys.executable, "-m", "service", "purge", job],
+            cwd=service.folder,
+            env=service.environment,
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert f"Erase {job} for good?" in done.stderr
+    assert ("nothing is erased" in done.stderr) is not is_erased
+    assert (job in service.run("jobs", "--limit", "100").out) is not is_erased
 
 
 def test_a_key_that_the_service_does_not_know_is_told(service: Usa) -> None:

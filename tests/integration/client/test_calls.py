@@ -61,6 +61,19 @@ async def test_a_submission_is_repeated_under_the_same_key_until_it_is_answered(
     assert "trying again" in troubles[0]
 
 
+async def test_a_purge_is_asked_for_and_repeated_until_it_is_answered(
+    server: MisbehavingServer, client: ApiClient
+) -> None:
+    purged = {"id": str(JOB), "status": "purged"}
+    server.plays(AWAY, says(200, purged))
+
+    assert await client.purge(JOB) == purged
+
+    asked = {(seen.method, seen.path) for seen in server.seen}
+    assert asked == {("DELETE", f"/api/v1/jobs/{JOB}?purge=true")}
+    assert len(server.seen) == 2
+
+
 async def test_listing_asks_for_what_was_given(
     server: MisbehavingServer, client: ApiClient
 ) -> None:

@@ -19,6 +19,7 @@ from service.streams.leftovers import RedisLeftovers
 from service.telemetry.metrics import PRUNED
 from tests.fixtures.database import Observer, Stores, open_stores
 from tests.fixtures.factories import a_new_job, an_opening, an_owner
+from tests.fixtures.streams import BOTH
 from tests.integration.maintenance.upkeep import Upkeep
 from tests.integration.postgres.steps import (
     accepted,
@@ -290,9 +291,10 @@ async def test_a_job_whose_entry_was_orphaned_is_recovered_and_its_entry_deleted
 
 async def test_dead_consumers_go_and_those_with_entries_stay(upkeep: Upkeep) -> None:
     await upkeep.in_stream()
-    busy, idle = upkeep.streams.consumer("busy"), upkeep.streams.consumer("idle")
-    await busy.read_new(1)
-    await idle.read_new(1)
+    await upkeep.streams.consumer("busy").read_new(1)
+    for stream in BOTH:
+        for name in ("busy", "idle"):
+            await upkeep.streams.commands.xgroup_createconsumer(stream, keys.GROUP, name)
 
     assert await a_pruner(upkeep, dead_after=3600.0).run_once() == 0
     # From one stream each held nothing, from the other one of them did.

@@ -40,6 +40,31 @@ async def test_accepting_reserves_tokens_and_counts_the_request_of_the_day(
     assert (counted["request_count"], counted["day"]) == (2, reserved["min"])
 
 
+async def test_accepting_is_one_statement_its_queue_position_included(
+    stores: Stores, observer: Observer
+) -> None:
+    await stores.database.ping()
+    async with stores.database.connection() as connection:
+        pid = await connection.fetchval("SELECT pg_backend_pid()")
+
+    await stores.jobs.accept(a_new_job())
+
+    # A second statement could fail after the first one has committed.
+    last_query = await observer.value("SELECT query FROM pg_stat_activity WHERE pid = $1", pid)
+    assert str(last_query).startswith("-- Accept a job")
+
+
+async def test_requests_that_come_together_are_transactions_of_their_own(
+    stores: Stores, observer: Observer
+) -> None:
+    owner = an_owner()
+
+    await asyncio.gather(*(stores.jobs.accept(a_new_job(owner)) for _ in range(10)))
+
+    # Two of one user in one snapshot would not count each other.
+    assert await observer.value("SELECT count(DISTINCT xmin::text) FROM jobs") == 10
+
+
 async def test_the_queue_position_counts_the_jobs_ahead(stores: Stores) -> None:
     positions = [(await stores.jobs.accept(a_new_job())).queue_position for _ in range(3)]
 

@@ -1,5 +1,6 @@
 """Whatever happens in whatever order, the books balance and ended jobs stay ended."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.domain.attempt import Fence, Verdict
-from service.domain.errors import JobFinished
+from service.domain.errors import JobFinished, JobNotEnded
 from service.domain.events import EventId
 from service.domain.job import Job, JobStatus
 from service.domain.transitions import Complete, Fail, HandBack, Retry, Transition
@@ -34,7 +35,7 @@ ENDINGS: tuple[tuple[Transition, bool], ...] = (
 Step = tuple[str, int, int]
 KINDS = (
     *("claim", "claim", "open", "open", "close", "close", "expire"),
-    *("end", "recover", "cancel", "write_off", "overdue"),
+    *("end", "recover", "cancel", "write_off", "overdue", "purge", "redrive", "close_all"),
 )
 # The numbers say what to do it to, which job, attempt or call, and in which way.
 steps = st.lists(
@@ -55,6 +56,7 @@ class Books:
     reserved: dict[UUID, int] = field(default_factory=dict)
     ended: dict[UUID, dict[str, object]] = field(default_factory=dict)
     attempts: dict[UUID, int] = field(default_factory=dict)
+    purged: list[UUID] = field(default_factory=list)
 
     async def take(self, step: Step) -> None:
         """Do one thing; what cannot be done yet is left out."""
@@ -89,16 +91,23 @@ class Books:
     async def _close(self, which: int, how: int) -> None:
         if not self.opened:
             return
-        fence, call = _pick(self.opened, which)
+        await self._close_one(*_pick(self.opened, which), how)
+
+    async def _close_all(self, which: int, how: int) -> None:
+        """Close every call, most of them again, in batches."""
+        await asyncio.gather(*(self._close_one(*call, how) for call in set(self.opened)))
+
+    async def _close_one(self, fence: Fence, call: int, how: int) -> None:
         usage = Usage(how * 10, how, how * 2, 1)
         checkpoint = a_checkpoint(f"step-{how % 3}") if how % 2 else None
-        price = None if how == 4 else Decimal(how) / 8
+        # Less than the ledger can tell, so that rounding shows.
+        price = None if how == 4 else Decimal(how) / 8 + Decimal("0.000000004")
         is_current = await self.stores.ledger.close_call(
             a_closing(fence, call, usage=usage, cost=price, checkpoint=checkpoint)
         )
         if (fence, call) not in self.booked:
             self.booked[fence, call] = usage
-            if is_current:
+            if is_current and fence.job_id in self.reserved:
                 left = self.reserved[fence.job_id] - usage.total
                 self.reserved[fence.job_id] = max(0, left)
 
@@ -126,12 +135,35 @@ class Books:
         except JobFinished:
             assert (await row_of(self.observer, job.id))["status"] in {"completed", "failed"}
 
+    async def _purge(self, which: int, how: int) -> None:
+        """Erase an ended job, which another one replaces."""
+        job = self.jobs[which % len(self.jobs)]
+        row = await row_of(self.observer, job.id)
+        try:
+            await self.stores.jobs.purge_owned(job.id, job.owner.tenant_id, job.owner.user_id)
+        except JobNotEnded:
+            assert not JobStatus(str(row["status"])).is_terminal
+            return
+        assert JobStatus(str(row["status"])).is_terminal
+        self.jobs.remove(job)
+        self.purged.append(job.id)
+        replacement = (await self.stores.jobs.accept(a_new_job(job.owner, reserved=RESERVED))).job
+        self.jobs.append(replacement)
+        self.reserved[replacement.id] = RESERVED
+
+    async def _redrive(self, which: int, how: int) -> None:
+        job = self.jobs[which % len(self.jobs)]
+        for redriven in (await self.stores.dead_letters.redrive([job.id])).redriven:
+            assert self.ended.pop(job.id)["status"] == "failed"
+            self.reserved[job.id] = RESERVED
+            assert redriven.job.attempt > self.attempts[job.id]
+
     async def _write_off(self, which: int, how: int) -> None:
         await self.observer.run(
             "UPDATE jobs SET completed_at = completed_at - interval '11 seconds'"
             " WHERE completed_at > clock_timestamp() - interval '11 seconds'"
         )
-        self.ended = {job_id: await row_of(self.observer, job_id) for job_id in self.ended}
+        self.ended = {job.id: await row_of(self.observer, job.id) for job in self.jobs_ended}
         await self.stores.upkeep.write_off_calls(10)
 
     async def _overdue(self, which: int, how: int) -> None:
@@ -143,11 +175,18 @@ class Books:
             )
         await self.stores.upkeep.fail_overdue(10)
 
+    @property
+    def jobs_ended(self) -> list[Job]:
+        return [job for job in self.jobs if job.id in self.ended]
+
     async def _check(self) -> None:
-        await assert_books_balance(self.observer)
+        await assert_books_balance(self.observer, all_jobs_there=not self.purged)
+        requests = await self.observer.value("SELECT sum(request_count) FROM daily_usage")
+        assert requests == len(self.jobs) + len(self.purged)
         for job in self.jobs:
             await self._check_row(await row_of(self.observer, job.id))
-            await self._check_ledger(job.id)
+        for job_id in (*self.purged, *(job.id for job in self.jobs)):
+            await self._check_ledger(job_id)
 
     async def _check_row(self, row: dict[str, object]) -> None:
         job_id, attempt = row["id"], row["attempt"]

@@ -139,6 +139,28 @@ async def test_a_job_watched_while_disconnected_is_subscribed_to_afterwards(
     await client.aclose()
 
 
+async def test_a_subscription_counts_when_it_is_confirmed(
+    log: RedisEventLog, background: Background, redis_url: str
+) -> None:
+    job = uuid4()
+    async with redis_proxy_to(redis_url) as (proxy, url):
+        listener = Listener(url, background)
+        await eventually(lambda: listener.connections == 1)
+        proxy.freeze()
+        subscribing = asyncio.create_task(listener.feed.subscribe(job))
+        await eventually(lambda: keys.live(job).encode() in _channels(listener))
+        await asyncio.wait({subscribing}, timeout=0.2)
+        assert not subscribing.done()
+
+        proxy.thaw()
+        await subscribing
+        # From here on nothing is missed, so a reader may look at the stream now.
+        await log.append(job, [an_event(job, 1, 1)], 60.0)
+
+        await eventually(lambda: listener.ids(job) == ["1-1"])
+        await listener.close()
+
+
 async def test_who_leaves_while_subscribing_does_not_take_the_next_one_along(
     log: RedisEventLog, background: Background, redis_url: str
 ) -> None:

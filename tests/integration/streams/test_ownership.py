@@ -98,6 +98,16 @@ async def test_a_released_entry_can_be_taken_over_at_once(
     assert await heir.reclaim(10) == entries
 
 
+async def test_a_release_is_no_delivery(job_streams: JobStreams) -> None:
+    entry = await job_streams.add()
+    consumer = job_streams.consumer()
+    await consumer.read_new(1)
+
+    assert await consumer.release_if_owner([entry]) == 1
+
+    assert (await job_streams.held(entry))["times_delivered"] == 1
+
+
 async def test_a_zombie_cannot_release_another_consumers_entry(job_streams: JobStreams) -> None:
     entry, zombie, _ = await taken_over(job_streams)
     assert await zombie.release_if_owner([entry]) == 0

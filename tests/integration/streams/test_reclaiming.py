@@ -1,8 +1,11 @@
 """Taking over entries of silent consumers: all of them, and only of silent ones."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 from service.domain.attempt import Delivery
+from service.streams.connection import Client
+from service.streams.job_stream import RedisJobStream
 from tests.fixtures.factories import an_id
 from tests.fixtures.streams import JobStreams
 
@@ -92,6 +95,34 @@ async def test_deleted_entries_are_dropped_and_hide_no_others(job_streams: JobSt
 
     assert await job_streams.consumer("two").reclaim(1) == [entries[3]]
     assert await job_streams.pending() == {entries[3].entry_id: "two"}
+
+
+class AnsweringNil:
+    """A client whose XAUTOCLAIM finds only entries that were deleted, as Redis 6.2 tells it."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def xautoclaim(self, *_: Any, **__: Any) -> list[Any]:
+        return [b"0-0", [(None, None)]]
+
+
+async def test_deleted_entries_that_are_told_as_nil_are_acknowledged(
+    job_streams: JobStreams,
+) -> None:
+    # After such an answer they are pending for whoever asked.
+    (lost,) = await delivered(job_streams, 1)
+    await job_streams.commands.xdel(lost.stream, lost.entry_id)
+    client = cast("Client", AnsweringNil(job_streams.commands))
+    consumer = RedisJobStream(
+        client, job_streams.commands, consumer="one", block=0.2, min_idle=60.0
+    )
+
+    assert await consumer.reclaim(10) == []
+    assert await job_streams.pending() == {}
 
 
 async def test_an_entry_that_says_nothing_is_dropped_when_it_is_taken_over(

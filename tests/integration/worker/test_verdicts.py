@@ -3,6 +3,8 @@
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from service.domain.attempt import Delivery, Verdict
 from service.domain.events import EventId
 from service.domain.job import JobStatus
@@ -110,6 +112,34 @@ async def test_another_entry_of_a_job_that_runs_elsewhere_is_acknowledged(
         await workplace.is_idle()
 
     assert (await workplace.job(job_id)).attempt == 1
+
+
+@pytest.mark.parametrize(
+    ("misfortune", "code"),
+    [
+        ("UPDATE jobs SET deadline_at = clock_timestamp()", "DEADLINE_EXCEEDED"),
+        (
+            "UPDATE jobs SET status = 'processing', attempt = 3, worker_id = 'lost',"
+            " lease_until = clock_timestamp(), crash_count = 2",
+            "WORKER_LOST",
+        ),
+    ],
+)
+async def test_a_job_that_fails_instead_of_starting_says_so_before_its_entry_goes(
+    workplace: Workplace, misfortune: str, code: str
+) -> None:
+    watch = Watch()
+    job_id = await workplace.submit()
+    await workplace.observer.run(misfortune)
+
+    # A short lease, because none counts as expired right after the server's start.
+    async with workplace.worker(watch=watch, lease=0.4, renew_every=0.1):
+        await workplace.is_idle(within=10.0)
+
+    assert watch.done.index("final") < watch.done.index("acknowledge")
+    assert (await workplace.job(job_id)).status is JobStatus.FAILED
+    assert await workplace.terminal_events(job_id) == ["error"]
+    assert (await workplace.event(job_id, "error"))["code"] == code
 
 
 async def test_an_entry_of_an_erased_job_is_acknowledged(workplace: Workplace) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
@@ -69,8 +70,9 @@ class Stream:
 
 @dataclass
 class Claims:
-    """Lets every job be claimed that is not missing; remembers in which batches it was asked."""
+    """Lets every job be claimed that is not missing; remembers when and for what it was asked."""
 
+    asked_at: list[float] = field(default_factory=list)
     batches: list[list[Delivery]] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
     seconds: float = 0.0
@@ -78,6 +80,7 @@ class Claims:
     log: list[str] = field(default_factory=list)
 
     async def claim(self, deliveries: Sequence[Delivery], terms: ClaimTerms) -> list[Claim]:
+        self.asked_at.append(monotonic())
         self.batches.append(list(deliveries))
         self.log.append("claim")
         await asyncio.sleep(self.seconds)
@@ -98,6 +101,7 @@ class Bench:
     slots: Slots
     consumer: Consumer
     settled: list[Delivery]
+    held_since: list[float]
 
     @property
     def running(self) -> set[str]:
@@ -114,8 +118,10 @@ async def at_work(*new: list[Delivery], **given: Any) -> AsyncIterator[Bench]:
     stream, slots = Stream(new=list(new)), Slots(TERMS.concurrency)
     claims = Claims(log=stream.log, **given)
     settled: list[Delivery] = []
+    held_since: list[float] = []
 
-    def start(claim: Claim, _: float) -> None:
+    def start(claim: Claim, claimed_at: float) -> None:
+        held_since.append(claimed_at)
         processor = SimpleNamespace(entry_id=claim.delivery.entry_id, is_suspect=False)
         slots.occupy(claim.delivery.job_id, cast("JobProcessor", processor))
 
@@ -133,7 +139,7 @@ async def at_work(*new: list[Delivery], **given: Any) -> AsyncIterator[Bench]:
         start=start,
     )
     reading = asyncio.create_task(loop.run())
-    yield Bench(stream, claims, slots, loop, settled)
+    yield Bench(stream, claims, slots, loop, settled, held_since)
     loop.stop()
     await reading
 
@@ -160,6 +166,13 @@ async def test_what_is_too_much_for_the_slots_is_released() -> None:
 
         assert bench.running == {"1-0", "2-0"}
         assert bench.stream.released == [[entry(3)]]
+
+
+async def test_a_lease_counts_from_before_its_claim_was_sent() -> None:
+    async with at_work([entry(1)], seconds=0.05) as bench:
+        await eventually(lambda: bench.running == {"1-0"})
+
+    assert bench.held_since[0] <= bench.claims.asked_at[0]
 
 
 async def test_several_entries_of_a_job_never_take_more_than_one_slot() -> None:

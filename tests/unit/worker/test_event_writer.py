@@ -99,6 +99,18 @@ async def test_events_reach_redis_without_anybody_waiting_for_them(
     assert await eventually(lambda: ids(log)) == ["1-1"]
 
 
+async def test_what_is_ready_together_is_appended_by_one_call(
+    log: FailingEventLog, background: Background
+) -> None:
+    writer = a_writer(log, background)
+    for number in range(5):
+        writer.emit(EventType.ITERATION_START, {"iteration": f"i{number}"})
+
+    assert await writer.flush(2.0)
+
+    assert log.appended == [[EventId(1, seq) for seq in range(1, 6)]]
+
+
 async def test_a_lost_reply_is_repeated_with_the_same_ids(
     log: FailingEventLog, background: Background
 ) -> None:
@@ -225,6 +237,9 @@ async def test_an_attempt_that_tells_too_much_loses_progress_and_nothing_else(
         "iteration:start",
         "iteration:complete",
     ]
+    # Numbered after something was dropped, they are contiguous all the same.
+    sent = [event_id for batch in log.appended for event_id in batch]
+    assert sent == [EventId(1, seq) for seq in (1, 2, 3)]
 
 
 async def test_a_listener_hears_each_event_once_and_may_fail(

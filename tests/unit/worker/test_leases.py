@@ -232,6 +232,23 @@ async def test_doubt_begins_after_most_of_a_lease_and_ends_with_the_next_renewal
     assert bench.lost == []
 
 
+@pytest.mark.parametrize(("passed", "in_doubt"), [(0.58, False), (0.62, True)])
+def test_a_lease_is_in_doubt_from_six_tenths_of_it_on(passed: float, in_doubt: bool) -> None:
+    told: list[bool] = []
+    lease = Lease(
+        FENCE,
+        DELIVERY,
+        since=monotonic() - passed * 1000.0,
+        lasts=1000.0,
+        on_lost=lambda: None,
+        on_doubt=told.append,
+    )
+
+    lease.check()
+
+    assert (lease.in_doubt, told) == (in_doubt, [True] if in_doubt else [])
+
+
 async def test_a_lease_counts_from_when_its_renewal_was_sent(bench: Bench) -> None:
     bench.postgres.seconds = 0.1
     since = monotonic()
