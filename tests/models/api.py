@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-from tests.models import postgres, redis
+from tests.models import phases, postgres, redis
 from tests.models.moves import Move, Scope, spend
-from tests.models.phases import CANCEL, REDRIVE, RING, TELL, TELLING
-from tests.models.state import ABSENT, ENDED, FAILED, PROCESSING, QUEUED, Fault, State, Task
+from tests.models.state import ABSENT, FAILED, PROCESSING, QUEUED, Fault, State, Task
 from tests.models.tasks import ring, ringing_goes_on, tell, telling_goes_on
 
 
@@ -28,7 +27,9 @@ def clients_ask(state: State, scope: Scope) -> Iterator[Move]:
 def _cancelled(state: State, scope: Scope) -> Move:
     if not scope.rules.cancelled_in_one_write:
         text = "the API sees that the job may be cancelled"
-        return Move(text, state.with_task(None, Task(CANCEL, TELLING)), is_repair=False)
+        return Move(
+            text, state.with_task(None, Task(phases.CANCEL, phases.TELLING)), is_repair=False
+        )
     return Move("the job is cancelled", _cancel(state, scope), is_repair=False)
 
 
@@ -40,7 +41,7 @@ def _cancel(state: State, scope: Scope) -> State:
 def _redriven(state: State, scope: Scope) -> Move:
     row = postgres.redrive_failed_job(state.row, scope)
     redriven = state._replace(row=row, is_told=False)
-    begun = redriven.with_task(None, Task(REDRIVE, TELLING, row.attempt))
+    begun = redriven.with_task(None, Task(phases.REDRIVE, phases.TELLING, row.attempt))
     return Move("the failed job is redriven", begun, is_repair=False)
 
 
@@ -48,13 +49,15 @@ def followups_go_on(state: State, scope: Scope) -> Iterator[Move]:
     """Every step that follows a commit of the API."""
     for task in sorted(set(state.tasks)):
         match task.kind:
-            case "ring":
+            case phases.RING:
                 yield from ringing_goes_on(state, task, scope)
-            case "tell":
+            case phases.TELL:
                 yield from telling_goes_on(state, task, scope)
-            case "redrive":
+            case phases.REDRIVE:
                 told = redis.redrive_events(state, task.attempt)
                 text = "the redrive's event begins the events anew"
                 yield Move(text, told.with_task(task, ring(task.attempt)))
-            case "cancel":
-                yield Move("the API writes the cancellation", _cancel(state.with_task(task, None), scope))
+            case phases.CANCEL:
+                yield Move(
+                    "the API writes the cancellation", _cancel(state.with_task(task, None), scope)
+                )

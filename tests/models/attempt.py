@@ -131,9 +131,7 @@ def _finish_call(state: State, name: int, run: Run, scope: Scope) -> Iterator[Mo
 
 
 def _close(state: State, name: int, run: Run, scope: Scope) -> Iterator[Move]:
-    row, is_kept = postgres.close_call(
-        state.row, run.attempt, run.known, scope, with_reply=True
-    )
+    row, is_kept = postgres.close_call(state.row, run.attempt, run.known, scope, with_reply=True)
     closed = state._replace(row=row)
     if is_kept:
         done = closed.with_run(name, run._replace(phase=REPORTING, known=run.known + 1))
@@ -217,9 +215,7 @@ def _tell(state: State, name: int, run: Run, scope: Scope) -> Iterator[Move]:
         yield Move(text, given_up, name, run.entry, is_repair=False)
 
 
-def _append(
-    state: State, run: Run, last: EventId, ending: str, scope: Scope
-) -> tuple[State, str]:
+def _append(state: State, run: Run, last: EventId, ending: str, scope: Scope) -> tuple[State, str]:
     """Append what was not sent; all of the attempt if Redis has lost what was."""
     first = (run.attempt, run.sent + 1)
     told, answer = redis.append_events(state, first, last, ending, scope)
@@ -266,7 +262,9 @@ def _acknowledge(state: State, name: int, run: Run, scope: Scope) -> Iterator[Mo
     acknowledged = redis.acknowledge(
         state, run.entry, name, only_if_owner=rules.acknowledgement_checks_owner
     )
-    is_early = not rules.acknowledgement_follows_commit and postgres.is_current(state.row, run.attempt)
+    is_early = not rules.acknowledgement_follows_commit and postgres.is_current(
+        state.row, run.attempt
+    )
     then = run._replace(phase=RECORDING) if is_early else None
     yield Move("{worker} acknowledges {entry}", acknowledged.with_run(name, then), name, run.entry)
     if scope.allows(state, Fault.LOSS):

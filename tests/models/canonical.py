@@ -1,7 +1,7 @@
 """Which states are one: those that differ in names, in order, or in what can matter no more."""
 
+from tests.models import phases
 from tests.models.moves import Scope
-from tests.models.phases import CLEARING, FORGET, MARKING, RECOVER
 from tests.models.state import ENDED, PROCESSING, QUEUED, State, Task
 
 
@@ -35,12 +35,12 @@ def _is_vain(state: State, task: Task, scope: Scope) -> bool:
     row, rules = state.row, scope.rules
     is_past = row.attempt > task.attempt
     match task.kind, task.stage:
-        case "ring", "marking":
+        case phases.RING, phases.MARKING:
             return rules.mark_checks_attempt and (is_past or row.status in ENDED)
-        case "tell", "clearing":
+        case phases.TELL, phases.CLEARING:
             return rules.clearing_names_the_event and row.final != task.final
-        case "forget", _:
+        case phases.FORGET, _:
             return row.status != QUEUED or row.entry != task.entry
-        case "recover", _:
+        case phases.RECOVER, _:
             return row.status != PROCESSING or is_past
     return False

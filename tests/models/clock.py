@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from tests.models.moves import Move, Scope, spend
+from tests.models.phases import ADDING, CLEARING, MARKING, READ, RING, TELL, TELLING
 from tests.models.state import (
     GONE,
     NO_ENTRY,
@@ -15,7 +16,6 @@ from tests.models.state import (
     State,
     Worker,
 )
-from tests.models.phases import ADDING, CLEARING, MARKING, READ, RING, TELL, TELLING
 
 
 def may_lease_be_over(state: State) -> bool:

@@ -4,12 +4,13 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from string import ascii_uppercase
 from typing import Final
 
 from tests.models.api import clients_ask, followups_go_on
 from tests.models.canonical import canonical
 from tests.models.clock import time_passes
-from tests.models.faults import faults_happen
+from tests.models.faults import KILLED, faults_happen
 from tests.models.invariants import CAN_END, broken_by, is_at_rest
 from tests.models.maintenance import reconciler, relay
 from tests.models.moves import Actor, Move, Scope
@@ -39,11 +40,12 @@ class Violation:
 
 @dataclass(slots=True)
 class Exploration:
-    """What was seen, and how often each move was made."""
+    """What was seen: how often each move was made, and from which status the job went to which."""
 
     states: int = 0
     at_rest: int = 0
     made: Counter[str] = field(default_factory=Counter)
+    transitions: set[tuple[str, str]] = field(default_factory=set)
     violation: Violation | None = None
 
 
@@ -85,6 +87,7 @@ class _Search:
             if after == state:
                 continue
             self._seen.made[move.text] += 1
+            self._seen.transitions.add((state.row.status, after.row.status))
             broken = broken_by(state, move, self._scope)
             if broken is not None:
                 trace = self._trace([*self._way_to(number), after])
@@ -127,15 +130,23 @@ class _Search:
         return way[::-1]
 
     def _trace(self, way: Sequence[State]) -> list[str]:
-        """Tell the way again, each worker under one name from its beginning to its end."""
+        """Tell the way again, each process under one name from its beginning to its end."""
         told, state = [], way[0]
+        letters = iter(ascii_uppercase)
+        names = [next(letters) for _ in state.workers]
         for after in way[1:]:
-            move = next(m for m in moves(state, self._scope) if canonical(m.state, self._scope) == after)
-            told.append(_sentence(move))
+            move = next(
+                m for m in moves(state, self._scope) if canonical(m.state, self._scope) == after
+            )
+            heir = next(letters) if move.text == KILLED else ""
+            told.append(_sentence(move, names, heir))
+            if heir:
+                names[move.worker] = heir
             state = move.state
         return told
 
 
-def _sentence(move: Move) -> str:
+def _sentence(move: Move, names: Sequence[str], heir: str) -> str:
     entry = "no entry" if move.entry == NO_ENTRY else "entry {}.{}".format(*move.entry)
-    return move.text.format(worker=f"worker {'ABCDEFGH'[move.worker]}", entry=entry)
+    worker = names[move.worker] if move.worker >= 0 else "-"
+    return move.text.format(worker=f"worker {worker}", entry=entry, heir=f"worker {heir}")

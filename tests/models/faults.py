@@ -1,12 +1,15 @@
 """What is done to the processes and to Redis."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from tests.models import redis
 from tests.models.moves import Move, Scope, spend
-from tests.models.state import ENDED, ABSENT, Entry, Fault, State, Worker
+from tests.models.state import ABSENT, Fault, Log, State, Worker
 
-_NEW = Worker()
+KILLED: Final = "{worker} is killed, and {heir} takes its place"
+
+_NEW: Final = Worker()
 
 
 def faults_happen(state: State, scope: Scope) -> Iterator[Move]:
@@ -14,8 +17,7 @@ def faults_happen(state: State, scope: Scope) -> Iterator[Move]:
     for name, worker in enumerate(state.workers):
         if scope.allows(state, Fault.CRASH) and _has_anything(state, name):
             crashed = redis.disown(spend(state, Fault.CRASH), name).with_worker(name, _NEW)
-            text = "{worker} is killed, and another takes its place"
-            yield Move(text, crashed, name, is_repair=False)
+            yield Move(KILLED, crashed, name, is_repair=False)
         if worker.is_paused:
             # No repair: a job has to end even if it never wakes.
             awake = state.with_worker(name, worker._replace(is_paused=False))
@@ -42,9 +44,16 @@ def _has_anything(state: State, name: int) -> bool:
 
 def _redis_suffers(state: State, scope: Scope) -> Iterator[Move]:
     if scope.allows(state, Fault.FLUSH):
-        flushed = redis.flush(state)
-        if flushed != state:
-            yield Move("Redis loses everything", spend(flushed, Fault.FLUSH), is_repair=False)
+        for entry in state.entries:
+            # As after a trim, or when its consumer was removed by hand.
+            lost = redis.lose(spend(state, Fault.FLUSH), entry.id)
+            yield Move("Redis loses {entry}", lost, entry=entry.id, is_repair=False)
+        if state.log != Log():
+            gone = spend(state._replace(log=Log()), Fault.FLUSH)
+            yield Move("Redis loses the events", gone, is_repair=False)
+        if len(state.entries) + (state.log != Log()) > 1:
+            flushed = spend(redis.flush(state), Fault.FLUSH)
+            yield Move("Redis loses everything", flushed, is_repair=False)
     if scope.allows(state, Fault.DUPLICATE) and state.row.status != ABSENT:
         added, entry_id = redis.add_entry(state, state.row.attempt)
         text = "{entry} is added once more than anybody asked for"

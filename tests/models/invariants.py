@@ -22,6 +22,7 @@ from tests.models.state import (
 
 Holds: TypeAlias = Callable[[State, Move, Scope], bool]
 
+# As it holds of every state, repairs that come in any fair order bring each job there.
 CAN_END: Final = "by repairs alone, the job can end, its end be told, and nothing be left"
 
 
@@ -101,9 +102,7 @@ def _an_entry_is_acknowledged_by_its_owner(before: State, move: Move, scope: Sco
     return all(before.owner(entry) == move.worker for entry in _acknowledged(before, move))
 
 
-def _an_entry_is_acknowledged_when_nobody_needs_it(
-    before: State, move: Move, scope: Scope
-) -> bool:
+def _an_entry_is_acknowledged_when_nobody_needs_it(before: State, move: Move, scope: Scope) -> bool:
     row = before.row
     if row.status in ENDED or row.entry not in _acknowledged(before, move):
         return True

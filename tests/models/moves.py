@@ -1,4 +1,4 @@
-"""One step of the model: who does what, and what comes of it."""
+"""What may happen next: who does what, and what comes of it, within which bounds."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

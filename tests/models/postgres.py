@@ -16,6 +16,7 @@ from tests.models.state import (
 )
 
 TERMINAL = "terminal"
+FAILED_FOR_GOOD = "failed"
 NOT_DUE = "not due"
 LEASED = "leased"
 LEASED_THROUGH_ANOTHER_ENTRY = "leased through another entry"
@@ -33,26 +34,32 @@ def claim_jobs(
 ) -> tuple[Row, str]:
     """Judge a delivery, and start the job if it is claimable."""
     rules = scope.rules
-    if row.status in ENDED:
-        if rules.claim_respects_ends:
-            return row, TERMINAL
-        return _started(row, entry, worker, scope), STARTED
-    if row.status == QUEUED:
-        if row.is_late:
-            return _forced(row, FAILED), TERMINAL
-        if not row.is_due:
-            return row, NOT_DUE
-        return _started(row, entry, worker, scope), STARTED
+    if row.status in ENDED and rules.claim_respects_ends:
+        return row, TERMINAL
+    if row.status != PROCESSING:
+        return _claim_queued(row, entry, worker, scope)
     if row.worker == worker and rules.own_row_is_claimable:
         return _started(row, entry, worker, scope), STARTED
     if lease_is_over or not rules.claim_respects_leases:
-        if row.is_late:
-            return _forced(row, FAILED), TERMINAL
-        crashed = row._replace(crashes=row.crashes + 1)
-        if crashed.crashes >= scope.max_crashes:
-            return _forced(crashed, FAILED), TERMINAL
-        return _started(crashed, entry, worker, scope), TAKEN_OVER
+        return _claim_expired(row, entry, worker, scope)
     return row, LEASED if row.entry == entry else LEASED_THROUGH_ANOTHER_ENTRY
+
+
+def _claim_queued(row: Row, entry: EntryId, worker: int, scope: Scope) -> tuple[Row, str]:
+    if row.is_late:
+        return _forced(row, FAILED), FAILED_FOR_GOOD
+    if not row.is_due:
+        return row, NOT_DUE
+    return _started(row, entry, worker, scope), STARTED
+
+
+def _claim_expired(row: Row, entry: EntryId, worker: int, scope: Scope) -> tuple[Row, str]:
+    if row.is_late:
+        return _forced(row, FAILED), FAILED_FOR_GOOD
+    crashed = row._replace(crashes=row.crashes + 1)
+    if crashed.crashes >= scope.max_crashes:
+        return _forced(crashed, FAILED), FAILED_FOR_GOOD
+    return _started(crashed, entry, worker, scope), TAKEN_OVER
 
 
 def _started(row: Row, entry: EntryId, worker: int, scope: Scope) -> Row:

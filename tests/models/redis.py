@@ -52,7 +52,7 @@ def acknowledge(
     """Acknowledge and delete an entry if it is this consumer's."""
     if only_if_owner and state.owner(entry_id) != consumer:
         return state
-    return state._replace(entries=tuple(each for each in state.entries if each.id != entry_id))
+    return lose(state, entry_id)
 
 
 def append_events(
@@ -98,6 +98,12 @@ def disown(state: State, worker: int) -> State:
             each._replace(owner=GONE) if each.owner == worker else each for each in state.entries
         ),
     )
+
+
+def lose(state: State, entry_id: EntryId) -> State:
+    """Lose an entry, whoever has it."""
+    kept = tuple(each for each in state.entries if each.id != entry_id)
+    return state._replace(entries=kept)
 
 
 def flush(state: State) -> State:

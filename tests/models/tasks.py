@@ -8,7 +8,7 @@ from tests.models.moves import Move, Scope, spend
 from tests.models.phases import ADDING, CLEARING, MARKING, REDRIVE, RING, TELL, TELLING
 from tests.models.state import Fault, State, Task
 
-_NAMES: Final = {
+_WORK: Final = {
     RING: "add the entry and mark it",
     TELL: "append the terminal event",
     REDRIVE: "begin the events anew",
@@ -58,7 +58,7 @@ def telling_goes_on(state: State, task: Task, scope: Scope) -> Iterator[Move]:
 def somebody_dies(state: State, scope: Scope) -> Iterator[Move]:
     """Whoever does it dies, or reaches no server, between two steps."""
     if scope.allows(state, Fault.DEATH):
-        for task in sorted({each for each in state.tasks if each.kind in _NAMES}):
+        for task in sorted({each for each in state.tasks if each.kind in _WORK}):
             died = spend(state.with_task(task, None), Fault.DEATH)
-            text = f"whoever was to {_NAMES[task.kind]} dies first"
+            text = f"whoever was to {_WORK[task.kind]} dies first"
             yield Move(text, died, entry=task.entry, is_repair=False)

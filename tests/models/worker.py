@@ -1,25 +1,17 @@
 """A worker's read loop: entries delivered, claimed, and settled by their verdict."""
 
 from collections.abc import Iterator
+from typing import Final
 
-from tests.models import postgres, redis
+from tests.models import phases, postgres, redis
 from tests.models.attempt import attempt_goes_on
 from tests.models.clock import may_be_idle, may_lease_be_over
 from tests.models.moves import Move, Scope, spend
-from tests.models.phases import REPORTING, RESUMING
-from tests.models.state import (
-    NOBODY,
-    PROCESSING,
-    Fault,
-    Hand,
-    Run,
-    State,
-)
+from tests.models.state import NOBODY, PROCESSING, EntryId, Fault, Hand, Run, State
 
-READ, TELLING, CLEARING, SETTLED = "read", "telling", "clearing", "settled"
-
-_VERDICTS = {
+_VERDICTS: Final = {
     postgres.TERMINAL: "{worker} claims {entry}: the job has ended",
+    postgres.FAILED_FOR_GOOD: "{worker} claims {entry}: the job fails for good",
     postgres.NOT_DUE: "{worker} claims {entry}: the job is not due",
     postgres.LEASED: "{worker} claims {entry}: it is leased, and stays pending",
     postgres.LEASED_THROUGH_ANOTHER_ENTRY: "{worker} claims {entry}: leased through another entry",
@@ -61,12 +53,13 @@ def _read(state: State, name: int, scope: Scope) -> Iterator[Move]:
         yield from _reread(state, name)
 
 
-def _take(state: State, name: int, entry_id: tuple[int, int]) -> State:
+def _take(state: State, name: int, entry_id: EntryId) -> State:
     """Claim it next, or after the attempt that runs here has ended."""
     worker = state.workers[name]
     if worker.run is not None:
-        return state.with_worker(name, worker._replace(must_reread=True))
-    hand = Hand(entry_id, READ, known=state.row.saved)
+        is_postponed = worker.must_reread or worker.run.entry != entry_id
+        return state.with_worker(name, worker._replace(must_reread=is_postponed))
+    hand = Hand(entry_id, phases.READ, known=state.row.saved)
     return state.with_hand(name, hand)
 
 
@@ -74,7 +67,7 @@ def _reread(state: State, name: int) -> Iterator[Move]:
     worker = state.workers[name]
     own = [each.id for each in state.entries if each.owner == name]
     for entry_id in own:
-        hand = Hand(entry_id, READ, known=state.row.saved)
+        hand = Hand(entry_id, phases.READ, known=state.row.saved)
         read = worker._replace(hand=hand, must_reread=len(own) > 1)
         text = "{worker} reads its pending entries again, and finds {entry}"
         yield Move(text, state.with_worker(name, read), name, entry_id)
@@ -86,17 +79,17 @@ def _reread(state: State, name: int) -> Iterator[Move]:
 
 def _settle(state: State, name: int, hand: Hand, scope: Scope) -> Iterator[Move]:
     match hand.stage:
-        case "read":
+        case phases.READ:
             yield from _claim(state, name, hand, scope)
-        case "telling":
+        case phases.TELLING:
             told, _ = redis.append_events(state, hand.final, hand.final, hand.ending, scope)
             text = "{worker} makes sure that the terminal event of the ended job is there"
-            yield Move(text, told.with_hand(name, hand._replace(stage=CLEARING)), name)
-        case "clearing":
+            yield Move(text, told.with_hand(name, hand._replace(stage=phases.CLEARING)), name)
+        case phases.CLEARING:
             row = postgres.clear_event_pending(state.row, hand.final, scope)
-            cleared = state._replace(row=row).with_hand(name, hand._replace(stage=SETTLED))
+            cleared = state._replace(row=row).with_hand(name, hand._replace(stage=phases.SETTLED))
             yield Move("{worker} notes that the terminal event is there", cleared, name)
-        case "settled":
+        case phases.SETTLED:
             done = redis.acknowledge(
                 state,
                 hand.entry,
@@ -105,7 +98,7 @@ def _settle(state: State, name: int, hand: Hand, scope: Scope) -> Iterator[Move]
             )
             text = "{worker} acknowledges {entry}, which is not needed"
             yield Move(text, done.with_hand(name, None), name, hand.entry)
-    if hand.stage != READ and scope.allows(state, Fault.LOSS):
+    if hand.stage != phases.READ and scope.allows(state, Fault.LOSS):
         given_up = spend(state.with_hand(name, None), Fault.LOSS)
         text = "{worker} reaches no server, and leaves {entry} pending"
         yield Move(text, given_up, name, hand.entry, is_repair=False)
@@ -131,12 +124,12 @@ def _judged(state: State, name: int, hand: Hand, verdict: str, scope: Scope) -> 
     row, rules = state.row, scope.rules
     if row.status == PROCESSING and verdict in {postgres.STARTED, postgres.TAKEN_OVER}:
         known = 0 if rules.checkpoints_are_read_after_claim else hand.known
-        phase = RESUMING if row.attempt > 1 else REPORTING
+        phase = phases.RESUMING if row.attempt > 1 else phases.REPORTING
         run = Run(row.attempt, hand.entry, phase, base=known, known=known)
         return state.with_hand(name, None).with_run(name, run)
-    if verdict == postgres.TERMINAL:
-        ending = Hand(hand.entry, TELLING, row.attempt, final=row.final, ending=row.status)
+    if verdict in {postgres.TERMINAL, postgres.FAILED_FOR_GOOD}:
+        ending = Hand(hand.entry, phases.TELLING, row.attempt, final=row.final, ending=row.status)
         return state.with_hand(name, ending)
     if verdict == postgres.LEASED and rules.leased_entry_is_left_pending:
         return state.with_hand(name, None)
-    return state.with_hand(name, Hand(hand.entry, SETTLED, row.attempt))
+    return state.with_hand(name, Hand(hand.entry, phases.SETTLED, row.attempt))

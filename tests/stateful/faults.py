@@ -18,6 +18,7 @@ WRITES: Final = frozenset(
     {
         *("accept", "cancel_owned", "redrive_owned", "claim", "record_if_current"),
         *("mark_entry", "clear_event_pending", "open_call", "close_call"),
+        *("purge_owned", "erase", "seal"),
         *("append", "redrive", "add_entry", "acknowledge_if_owner", "release_if_owner"),
         *("take_relay_batch", "fail_overdue", "write_off_calls"),
         *("recover_if_expired", "unmark_entries"),
@@ -25,8 +26,10 @@ WRITES: Final = frozenset(
 )
 # What is left to others if it fails, so that nobody is sure whether it will take effect.
 _LAZY: Final = {"mark_entry", "clear_event_pending", "acknowledge_if_owner"}
-# Both follow from what Redis said a moment before, so the model could not judge them later.
-_NEVER_LATE: Final = {"recover_if_expired", "unmark_entries"}
+_SHORTLY: Final = 12
+
+# They follow from what was said a moment before, so the model could not judge them later.
+_NEVER_LATE: Final = {"recover_if_expired", "unmark_entries", "erase"}
 
 
 class Crashed(BaseException):
@@ -39,7 +42,7 @@ class Fate:
 
     `dies`: it ends just before it. `deaf`: it takes effect, and is answered by silence.
     `late`: it is answered by silence, and takes effect later or never. `lazy`: so it is with
-    the first mark, note or acknowledgement instead.
+    the `nth` mark, note or acknowledgement instead.
     """
 
     kind: Kind = "well"
@@ -51,9 +54,13 @@ WELL = Fate()
 
 @dataclass(frozen=True, slots=True)
 class LateWrite:
-    """Something that was sent and given up; `sender` is a worker's name, if a worker sent it."""
+    """Something that was sent and given up, in the `act` of that number.
+
+    `sender` is a worker's name, if a worker sent it.
+    """
 
     sender: str | None
+    act: int
     land: Perform
 
 
@@ -62,14 +69,22 @@ class Spell:
     """The fate of whoever acts now, and how far it has come."""
 
     fate: Fate = WELL
+    act: int = 0
     writes: int = 0
+    lazy_writes: int = 0
     has_died: bool = False
     in_flight: int = 0
     late: list[LateWrite] = field(default_factory=list)
 
     def cast(self, fate: Fate) -> None:
         """Begin a new act."""
-        self.fate, self.writes, self.has_died = fate, 0, False
+        self.act += 1
+        self.fate, self.writes, self.lazy_writes, self.has_died = fate, 0, 0, False
+
+    @property
+    def overdue(self) -> list[LateWrite]:
+        """What was sent so long ago that others may have acted meanwhile."""
+        return [write for write in self.late if self.act - write.act > _SHORTLY]
 
     async def over(self, within: int = 1000) -> None:
         """Return when nothing that was begun is still under way."""
@@ -81,7 +96,7 @@ class Spell:
         """Let fate take its course with a write."""
         nth = self._begin(name)
         if self._is_late(name, nth):
-            self.late.append(LateWrite(sender, perform))
+            self.late.append(LateWrite(sender, self.act, perform))
             raise Unavailable(name)
         self.in_flight += 1
         try:
@@ -100,9 +115,10 @@ class Spell:
         return self.writes - 1
 
     def _is_late(self, name: str, nth: int) -> bool:
-        if self.fate.kind == "lazy" and name in _LAZY:
-            self.fate = WELL
-            return True
+        if name in _LAZY:
+            self.lazy_writes += 1
+            if self.fate == Fate("lazy", self.lazy_writes - 1):
+                return True
         return self.fate == Fate("late", nth) and name not in _NEVER_LATE
 
 

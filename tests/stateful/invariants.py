@@ -19,6 +19,7 @@ _FINAL: Final[Mapping[JobStatus, EventType]] = {
 # A job, and the id of the event with which it ended.
 End: TypeAlias = tuple[UUID, str | None]
 
+_NOBODY: Final = UUID(int=0)
 _NOT_IN_A_ROW: Final = {"owner", "checkpoints", "generation", "planned_tokens", "time_allowed"}
 
 
@@ -43,13 +44,12 @@ def check(
     `untold` are the ends that were taken away after they had been told.
     """
     assert model.surprises == []
-    revived = {
-        id_ for id_, row in before.rows.items() if model.rows[id_].generation > row["attempt"]
-    }
     _rows_equal_the_model(now, model)
     _books_balance(now, model)
-    _ended_jobs_stay_as_they_are(before, now, revived)
-    _events_are_a_history(before, now, step, revived)
+    _ended_jobs_stay_as_they_are(before, now, model)
+    _events_are_a_history(now)
+    if not step.loses_events:
+        _what_was_told_stays_told(before, now, model)
     _only_the_end_of_a_job_is_final(now, model)
     _the_end_is_told_before_it_counts_as_told(before, now, untold)
     _only_what_nobody_needs_is_acknowledged(before, now, step)
@@ -78,26 +78,40 @@ def _books_balance(now: Observation, model: UpkeepModel) -> None:
     assert now.days == model.books.days()
 
 
-def _ended_jobs_stay_as_they_are(before: Observation, now: Observation, revived: set[UUID]) -> None:
-    for job_id, was in before.rows.items():
-        row = now.rows.get(job_id)
-        if row is None:
-            continue
+def _ended_jobs_stay_as_they_are(before: Observation, now: Observation, model: UpkeepModel) -> None:
+    for job_id, row in now.rows.items():
+        was = before.rows.get(job_id, row)
         assert row["attempt"] >= was["attempt"]
-        if JobStatus(was["status"]).is_terminal and job_id not in revived:
-            told = {**was, "event_pending": row["event_pending"] and was["event_pending"]}
-            assert row == told
-            assert now.outcomes[job_id] == before.outcomes[job_id]
+        is_redriven = model.rows[job_id].generation > was["attempt"]
+        if JobStatus(was["status"]).is_terminal and not is_redriven:
+            assert row == {**was, "event_pending": row["event_pending"] and was["event_pending"]}
+            assert job_id not in before.outcomes or now.outcomes[job_id] == before.outcomes[job_id]
 
 
-def _events_are_a_history(
-    before: Observation, now: Observation, step: Step, revived: set[UUID]
-) -> None:
+def _events_are_a_history(now: Observation) -> None:
     assert now.immortal == set()
-    for job_id, events in now.events.items():
+    for events in now.events.values():
         _ids_are_contiguous(events)
-        if not step.loses_events and job_id not in revived:
-            assert events[: len(before.events.get(job_id, []))] == before.events.get(job_id, [])
+
+
+def _what_was_told_stays_told(before: Observation, now: Observation, model: UpkeepModel) -> None:
+    """But a redrive takes away what was told of earlier generations, and a purge everything."""
+    for job_id, events in now.events.items():
+        was = before.events.get(job_id, [])
+        if (row := model.rows.get(job_id)) is not None:
+            left = [each for each in was if each.id.attempt >= row.generation]
+            assert events[: len(was)] == was or events[: len(left)] == left
+    for job_id in model.sealed:
+        assert now.events.get(job_id, []) == []
+
+
+def _ids_are_contiguous(events: list[Told]) -> None:
+    """All but the final one, which is worth more than an unbroken history."""
+    for earlier, later in pairwise(events):
+        assert earlier.id < later.id
+        if not EventType(later.type).is_terminal:
+            is_next = later.id == EventId(earlier.id.attempt, earlier.id.seq + 1)
+            assert is_next or (later.id.attempt > earlier.id.attempt and later.id.seq == 1)
 
 
 def _only_the_end_of_a_job_is_final(now: Observation, model: UpkeepModel) -> None:
@@ -120,21 +134,13 @@ def _the_end_is_told_before_it_counts_as_told(
             assert row["final_event_id"] is None or now.ends_with(*end)
 
 
-def _ids_are_contiguous(events: list[Told]) -> None:
-    """All but the final one, which is worth more than an unbroken history."""
-    for earlier, later in pairwise(events):
-        assert earlier.id < later.id
-        if not EventType(later.type).is_terminal:
-            is_next = later.id == EventId(earlier.id.attempt, earlier.id.seq + 1)
-            assert is_next or (later.id.attempt > earlier.id.attempt and later.id.seq == 1)
-
-
 def _only_what_nobody_needs_is_acknowledged(
     before: Observation, now: Observation, step: Step
 ) -> None:
     if not step.loses_entries:
-        for entry in before.entries.keys() - now.entries.keys():
-            row = now.rows.get(before.entries[entry])
+        # An entry that was delivered and is pending for nobody will not be read again.
+        for entry in (before.holders.keys() | before.coming) - now.entries.keys():
+            row = now.rows.get(before.entries.get(entry, _NOBODY))
             if before.holders.get(entry, "") == step.gives_up:
                 continue
             if row is not None and not JobStatus(row["status"]).is_terminal:

@@ -10,7 +10,13 @@ from uuid import UUID
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from service.domain.errors import IdempotencyConflict, JobFinished, JobNotFailed
+from service.domain.errors import (
+    IdempotencyConflict,
+    JobFinished,
+    JobNotEnded,
+    JobNotFailed,
+    NotFound,
+)
 from service.domain.events import BEGINNING, EventId, EventType, JobEvent, event_data
 from service.domain.job import JobStatus, Owner
 from service.domain.outcome import Failed, Outcome, Stopped, Succeeded, Superseded
@@ -25,13 +31,13 @@ from tests.stateful.world import Servers, World, run
 
 Found = TypeVar("Found")
 
-_MOST_JOBS: Final = 5
-_REFUSALS: Final = (IdempotencyConflict, JobFinished, JobNotFailed)
+_MOST_ALIVE: Final = 4
+_REFUSALS: Final = (IdempotencyConflict, JobFinished, JobNotEnded, JobNotFailed, NotFound)
 _OWNERS: Final = (Owner("acme", "ann"), Owner("acme", "bob"))
 _PAUSES: Final = (3, 6, LEASE + 1, 20, 130)
 _OUTCOMES: Final[Sequence[Outcome]] = (
-    Succeeded({"ok": True}),
     Failed("MODEL_UNAVAILABLE", "busy", retryable=True),
+    Succeeded({"ok": True}),
     Failed("MODEL_UNAVAILABLE", "busy", retryable=True, retry_after=20.0),
     Stopped(),
     Failed("MODEL_REFUSED", "no", retryable=False),
@@ -40,44 +46,41 @@ _OUTCOMES: Final[Sequence[Outcome]] = (
 
 # How often each is done, while it can be done.
 _ALWAYS: Final = {
-    "take": 6,
-    "reclaim": 2,
+    "take": 10,
+    "be_given": 3,
+    "reclaim": 3,
     "read_again": 1,
-    "be_given": 1,
     "crash": 1,
-    "relay": 2,
-    "reconcile": 2,
-    "pass_time": 2,
+    "relay": 5,
+    "reconcile": 3,
+    "prune": 1,
+    "pass_time": 4,
     "flush": 1,
     "delete_stream": 1,
     "destroy_group": 1,
     "delete_consumer": 1,
     "restart_postgres": 1,
 }
-_WITH_JOBS: Final = {"cancel": 2, "submit_again": 1, "ring_again": 1}
-_WITH_FAILED_JOBS: Final = {"redrive": 4}
-_WITH_DELIVERIES: Final = {"claim": 4, "give_back": 2}
-_WITH_RUNS: Final = {
-    "call": 10,
-    "emit": 3,
-    "end": 6,
-    "renew": 2,
-    "fall_silent": 3,
-    "append_out_of_order": 1,
-}
-_WITH_ZOMBIES: Final = {"rise": 8}
-_WITH_ENDINGS: Final = {"repeat_ending": 1}
-_WITH_EVENTS: Final = {"read_events": 2, "trim_events": 1, "delete_events": 1}
-_WITH_LATE_WRITES: Final = {"land_late": 3}
+_WITH_ROOM: Final = {"submit": 12}
+_WITH_JOBS: Final = {"cancel": 2, "submit_again": 1, "ring_again": 2}
+_WITH_ENDED_JOBS: Final = {"purge": 1}
+_WITH_FAILED_JOBS: Final = {"redrive": 6}
+_WITH_DELIVERIES: Final = {"claim": 8, "give_back": 4, "fall_silent": 8}
+_WITH_WORK: Final = {"fall_silent": 6}
+_WITH_RUNS: Final = {"call": 20, "emit": 4, "end": 10, "renew": 3, "append_out_of_order": 1}
+_WITH_ZOMBIES: Final = {"rise": 15}
+_WITH_ENDINGS: Final = {"repeat_ending": 2}
+_WITH_EVENTS: Final = {"read_events": 3, "trim_events": 1, "delete_events": 1}
+_WITH_LATE_WRITES: Final = {"land_late": 10}
 
 which = st.integers(0, 5)
 fates = st.sampled_from(
     (
-        *(WELL for _ in range(15)),
+        *(WELL for _ in range(14)),
         *(Fate("deaf", nth) for nth in range(5)),
-        *(Fate("dies", nth) for nth in range(5)),
-        *(Fate("late", nth) for nth in range(3)),
-        *(Fate("lazy") for _ in range(5)),
+        *(Fate("dies", nth) for nth in range(4)),
+        *(Fate("late", nth) for nth in range(2)),
+        *(Fate("lazy", nth) for nth in (0, 0, 0, 0, 1, 1)),
     )
 )
 
@@ -101,18 +104,21 @@ class ProtocolMachine(RuleBasedStateMachine):
 
     def possible(self) -> list[str]:
         """What can be done now, the more likely things more than once."""
-        world = self.world
+        world, rows = self.world, self.world.model.rows.values()
         weights = (
+            # What comes first is tried most.
+            _WITH_RUNS if self._runs() else {},
             _ALWAYS,
-            {"submit": 3} if len(world.model.rows) < _MOST_JOBS else {},
-            _WITH_JOBS if world.model.rows else {},
+            _WITH_ROOM if sum(not row.status.is_terminal for row in rows) < _MOST_ALIVE else {},
+            _WITH_JOBS if rows else {},
+            _WITH_ENDED_JOBS if self._ended_jobs() else {},
             _WITH_FAILED_JOBS if self._failed_jobs() else {},
             _WITH_DELIVERIES if any(worker.inbox for worker in world.workers) else {},
-            _WITH_RUNS if self._runs() else {},
+            _WITH_WORK if self._busy() else {},
             _WITH_ZOMBIES if self._zombies() else {},
             _WITH_ENDINGS if world.model.endings else {},
             _WITH_EVENTS if world.seen.events else {},
-            _WITH_LATE_WRITES if world.spell.late else {},
+            _WITH_LATE_WRITES if world.spell.overdue else {},
         )
         return [what for each in weights for what, weight in each.items() for _ in range(weight)]
 
@@ -165,6 +171,10 @@ class ProtocolMachine(RuleBasedStateMachine):
     def _runs(self) -> list[tuple[Worker, Run]]:
         return [(at, each) for at in self.world.workers for each in at.running.values()]
 
+    def _busy(self) -> list[Worker]:
+        holders = set(self.world.seen.holders.values())
+        return [each for each in self.world.workers if each.running or each.name in holders]
+
     def _zombies(self) -> list[tuple[Worker, Run]]:
         current = self.world.model.is_current
         return [(at, each) for at, each in self._runs() if not current(each.fence)]
@@ -191,7 +201,7 @@ class ProtocolMachine(RuleBasedStateMachine):
             return
         owner, key = _pick(keys, index)
         body = b"other" if how else b"body"
-        again = a_new_job(owner, job_id=_job_id(255), key=key, fingerprint=body)
+        again = a_new_job(owner, job_id=_job_id(next(self._numbers)), key=key, fingerprint=body)
         try:
             self._act(self.world.submit(again), fate)
         except IdempotencyConflict:
@@ -208,6 +218,14 @@ class ProtocolMachine(RuleBasedStateMachine):
     def _redrive(self, index: int, how: int, fate: Fate) -> None:
         row = self.world.model.rows[_pick(self._failed_jobs(), index)]
         self._act(self.world.redrive(row.id, row.owner), fate)
+
+    def _purge(self, index: int, how: int, fate: Fate) -> None:
+        row = self.world.model.rows[_pick(self._ended_jobs(), index)]
+        self._act(self.world.purge(row.id, row.owner), fate, loses_events=True)
+
+    def _ended_jobs(self) -> list[UUID]:
+        rows = self.world.model.rows
+        return [job_id for job_id, row in rows.items() if row.status.is_terminal]
 
     def _failed_jobs(self) -> list[UUID]:
         rows = self.world.model.rows
@@ -261,7 +279,7 @@ class ProtocolMachine(RuleBasedStateMachine):
 
     def _fall_silent(self, index: int, how: int, fate: Fate) -> None:
         """A worker is stopped for so long that another one takes its job over."""
-        worker, _ = _pick(self._runs(), index)
+        worker = _pick(self._busy(), index)
         self._act(self.world.pass_time(LEASE + 1))
         other = _pick([each for each in self.world.workers if each is not worker], how)
         self._read_and_claim(other, "silent", fate)
@@ -273,7 +291,8 @@ class ProtocolMachine(RuleBasedStateMachine):
             _call(worker, attempt, how),
             worker.emit(attempt, EventType.ITERATION_START),
             worker.end(attempt, Superseded()),
-            *(worker.end(attempt, outcome) for outcome in _OUTCOMES[:3]),
+            worker.renew(),
+            *(worker.end(attempt, outcome) for outcome in _OUTCOMES[:2]),
         )
         for number, deed in enumerate(deeds):
             if number == how:
@@ -313,10 +332,13 @@ class ProtocolMachine(RuleBasedStateMachine):
     def _reconcile(self, index: int, how: int, fate: Fate) -> None:
         self._act(self.world.reconciler.run_once(), fate)
 
+    def _prune(self, index: int, how: int, fate: Fate) -> None:
+        self._act(self.world.pruner.run_once())
+
     def _land_late(self, index: int, how: int, fate: Fate) -> None:
         """A write takes effect after whoever sent it has given it up."""
-        late = self.world.spell.late
-        write = late.pop(index % len(late))
+        write = _pick(self.world.spell.overdue, index)
+        self.world.spell.late.remove(write)
         with suppress(*_REFUSALS):
             self._act(write.land(), gives_up=write.sender)
 

@@ -77,6 +77,8 @@ class Model:
     keys: dict[tuple[Owner, str], tuple[UUID, bytes | None]] = field(default_factory=dict)
     books: Books = field(default_factory=Books)
     endings: list[tuple[Fence, Transition, EventId | None]] = field(default_factory=list)
+    purged: set[UUID] = field(default_factory=set)
+    sealed: set[UUID] = field(default_factory=set)
     surprises: list[str] = field(default_factory=list)
 
     @property
@@ -163,6 +165,17 @@ class Model:
         row.reserved_tokens, row.deadline_at = row.planned_tokens, self.now + row.time_allowed
         self.expect("redriven", (answer.job.attempt, answer.ring_now), (row.attempt, ring_now))
 
+    def purge_owned(self, _: None, job_id: UUID, *__: object) -> None:
+        """An ended job is gone, and what was spent on it stays written down."""
+        row = self.rows.pop(job_id)
+        self.expect("purged an ended job", row.status.is_terminal, True)
+        self.keys = {key: bound for key, bound in self.keys.items() if bound[0] != job_id}
+        self.purged.add(job_id)
+
+    def seal(self, _: None, job_id: UUID, *__: object) -> None:
+        """Nobody can tell anything of a job any more."""
+        self.sealed.add(job_id)
+
     def claim(
         self, answer: Sequence[Claim], deliveries: Sequence[Delivery], terms: ClaimTerms
     ) -> None:
@@ -242,7 +255,10 @@ class Model:
     ) -> None:
         """How an attempt ended; told twice, it ended once."""
         self.endings.append((fence, transition, final))
-        row, final_id = self.rows[fence.job_id], str(final) if final else None
+        row, final_id = self.rows.get(fence.job_id), str(final) if final else None
+        if row is None:
+            self.expect("ending of nothing", (answer.applied, answer.status), (False, None))
+            return
         if self.is_current(fence):
             self._end(row, transition, final_id)
         is_ours = (row.attempt, row.status, row.final_event_id) == (
@@ -277,14 +293,16 @@ class Model:
 
     def mark_entry(self, _: None, fence: Fence, entry_id: str) -> None:
         """Where a queued job's entry is, unless it has moved on or has another."""
-        row = self.rows[fence.job_id]
-        if (row.status, row.attempt, row.entry_id) == (JobStatus.QUEUED, fence.attempt, None):
+        row = self.rows.get(fence.job_id)
+        markable = (JobStatus.QUEUED, fence.attempt, None)
+        if row is not None and (row.status, row.attempt, row.entry_id) == markable:
             row.entry_id = entry_id
 
     def clear_event_pending(self, _: None, job_id: UUID, event_id: EventId) -> None:
         """This final event is in its stream; one of a later generation may not be."""
-        if self.rows[job_id].final_event_id == str(event_id):
-            self.rows[job_id].event_pending = False
+        row = self.rows.get(job_id)
+        if row is not None and row.final_event_id == str(event_id):
+            row.event_pending = False
 
     def open_call(self, answer: bool, opening: CallOpening) -> None:
         """A call about to be paid, of a step that nobody has paid before."""

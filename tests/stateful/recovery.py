@@ -15,11 +15,14 @@ async def recover(world: World) -> None:
     for _ in range(_MOST_ROUNDS):
         await world.act(world.pass_time(_ROUND))
         await world.act(world.reconciler.run_once())
+        await world.act(world.pruner.run_once())
         await world.act(world.relay.run_once())
         await world.act(_work(world), step=Step(moves_entries=True))
         if _is_over(world):
             break
     _nothing_is_left(world)
+    await world.act(world.pruner.run_once())
+    assert await world.consumers() == 0
 
 
 async def _work(world: World) -> None:
@@ -39,7 +42,7 @@ def _is_over(world: World) -> bool:
 
 
 def _left_behind(world: World) -> set[Entry]:
-    return (world.seen.entries.keys() | world.seen.holders.keys()) - world.orphans
+    return world.seen.entries.keys() | world.seen.holders.keys()
 
 
 def _nothing_is_left(world: World) -> None:

@@ -23,7 +23,7 @@ _EXAMPLES: Final = os.environ.get("USA_TEST_STATEFUL_EXAMPLES")
 _BLOB: Final = os.environ.get("USA_TEST_STATEFUL_BLOB")
 
 _PROFILE: Final = settings(
-    max_examples=int(_EXAMPLES or 60),
+    max_examples=int(_EXAMPLES or 100),
     stateful_step_count=60,
     derandomize=_EXAMPLES is None,
     database=None,

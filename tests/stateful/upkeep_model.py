@@ -94,9 +94,10 @@ class UpkeepModel(Model):
 
     def write_off_calls(self, answer: int, _: int) -> None:
         """Calls that ended jobs left open."""
-        ended = [r for r in self.rows.values() if r.completed_at is not None]
-        gone = [r for r in ended if (r.completed_at or 0) + 10 <= self.now]
-        self.expect("written off", answer, sum(self.books.abandon(row.id) for row in gone))
+        ended = {id_: row.completed_at for id_, row in self.rows.items()}
+        gone = {id_ for id_, at in ended.items() if at is not None and at + 10 <= self.now}
+        written_off = sum(self.books.abandon(job_id) for job_id in gone | self.purged)
+        self.expect("written off", answer, written_off)
 
     def owing_events(self, answer: Sequence[Job], _: int, *, skip: int = 0) -> None:
         """Ended jobs whose event may be missing."""

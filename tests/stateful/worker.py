@@ -71,6 +71,7 @@ class Worker:
         self.name = name
         self.inbox: list[Delivery] = []
         self.running: dict[UUID, Run] = {}
+        self._must_reread = False
         self._world = world
         self._attempts = world.attempts
         self._ledger = world.ledger
@@ -106,9 +107,10 @@ class Worker:
     async def read(self, how: str, count: int = 2) -> None:
         """Be given entries: `new` ones, one's `own` again, or those of the silent."""
         match how:
-            case "new":
+            case "new" if not self._must_reread:
                 self.inbox += await self.stream.read_new(count)
-            case "own":
+            case "new" | "own":
+                self._must_reread = False
                 self.inbox = await self.stream.read_own_pending()
             case _:
                 self.inbox += await self.stream.reclaim(count)
@@ -127,7 +129,10 @@ class Worker:
             suspects_allowed=max(0, 1 - suspects),
         )
         started = []
-        for claim in await self._attempts.claim(waiting, terms):
+        self._must_reread = True  # unless the answer is heard
+        claims = await self._attempts.claim(waiting, terms)
+        self._must_reread = False
+        for claim in claims:
             if claim.verdict is Verdict.CLAIMED:
                 started.append(self._start(claim))
             else:

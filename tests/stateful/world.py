@@ -11,28 +11,31 @@ from uuid import UUID
 import asyncpg
 
 from service.api.dependencies import ApiDependencies
-from service.api.followups import announce_cancellation, announce_redrive, ring
+from service.api.followups import announce_cancellation, announce_redrive, ring, seal_events
 from service.domain.errors import Unavailable
 from service.domain.job import NewJob, Owner
+from service.maintenance.pruner import Pruner
 from service.maintenance.reconciler import Reconciler
 from service.maintenance.relay import Relay
 from service.postgres.attempt_store import PostgresAttemptStore, PostgresLeaseStore
 from service.postgres.dead_letters import PostgresDeadLetterStore
 from service.postgres.job_store import PostgresJobStore
 from service.postgres.pool import Database
+from service.postgres.retention_store import PostgresRetentionStore
 from service.postgres.upkeep_store import PostgresUpkeepStore
 from service.postgres.usage_ledger import PostgresUsageLedger
 from service.streams import keys
 from service.streams.connection import Client, command_client, once_client
 from service.streams.event_log import RedisEventLog
 from service.streams.job_stream import RedisEntryWriter
+from service.streams.leftovers import RedisLeftovers
 from service.streams.nudges import RedisNudges
 from service.streams.pending import RedisPending
 from tests.fixtures.database import Stores, open_stores
 from tests.fixtures.streams import BOTH
 from tests.stateful.faults import WELL, Crashed, Fate, Spell, watched
 from tests.stateful.invariants import End, Step, check
-from tests.stateful.observation import Entry, Observation, observe
+from tests.stateful.observation import Observation, observe
 from tests.stateful.upkeep_model import UpkeepModel
 from tests.stateful.virtual_time import let_pass, reset_clock, restart_server
 from tests.stateful.worker import LEASE, MAX_CRASHES, RETENTION, Worker
@@ -80,7 +83,6 @@ class World:
         self.spell = Spell()
         self.model = UpkeepModel(USER_IN_STREAM)
         self.seen = Observation()
-        self.orphans: set[Entry] = set()
         self.untold: set[End] = set()
         on, background = servers.stores.database, servers.stores.background
         attempts, ledger = PostgresAttemptStore(on, background), PostgresUsageLedger(on, background)
@@ -105,6 +107,13 @@ class World:
             max_crashes=MAX_CRASHES,
             event_retention=RETENTION,
             wake_relay=lambda: None,
+        )
+        self.pruner = Pruner(
+            PostgresRetentionStore(on),
+            RedisLeftovers(self.commands),
+            job_days=30,
+            ledger_days=400,
+            dead_after=0.0,
         )
         self._api = self._api_dependencies()
         self._names: Iterator[str] = (f"worker-{number}" for number in range(1, 10_000))
@@ -157,7 +166,8 @@ class World:
 
     async def look(self, step: Step) -> None:
         """Compare what is there with what was there and with the model."""
-        now = await observe(self.postgres, self.commands, self.model.rows)
+        jobs = [*self.model.rows, *self.model.purged]
+        now = await observe(self.postgres, self.commands, jobs)
         check(self.seen, now, self.model, step, self.untold)
         self.seen = now
         self.model.pending = {entry_id for _, entry_id in now.holders}
@@ -178,6 +188,13 @@ class World:
         """Queue a failed job again, as the API does."""
         redriven = await self.dead_letters.redrive_owned(job_id, owner.tenant_id, owner.user_id)
         await announce_redrive(self._api, redriven)
+
+    async def purge(self, job_id: UUID, owner: Owner) -> None:
+        """Erase an ended job, as the API does."""
+        self._forget(job_id)
+        await self.events.erase(job_id)
+        await self.jobs.purge_owned(job_id, owner.tenant_id, owner.user_id)
+        await seal_events(self._api, job_id)
 
     async def pass_time(self, seconds: int) -> None:
         """Let time pass in both servers; nobody does anything meanwhile."""
@@ -201,12 +218,20 @@ class World:
         found: Any = await self.commands.xpending_range(stream, keys.GROUP, "-", "+", 10_000)
         return list(found)
 
+    async def consumers(self) -> int:
+        """How many consumers the group has."""
+        groups = [each for s in BOTH for each in await self._groups(s)]
+        return sum(group["consumers"] for group in groups)
+
     async def has_group(self, stream: str) -> bool:
         """Whether a stream and its group are there."""
+        return bool(await self._groups(stream))
+
+    async def _groups(self, stream: str) -> list[Any]:
         if not await self.commands.exists(stream):
-            return False
-        groups: Any = await self.commands.xinfo_groups(stream)
-        return bool(groups)
+            return []
+        found: Any = await self.commands.xinfo_groups(stream)
+        return list(found)
 
     async def restart_postgres(self) -> None:
         """Make Postgres young again."""
@@ -217,6 +242,7 @@ class World:
         """Delete event streams; nobody will tell the end of these jobs again."""
         for job_id in job_ids:
             await self.commands.delete(keys.events(job_id))
+            self.model.sealed.discard(job_id)
             self._forget(job_id)
 
     async def trim_events(self, job_id: UUID, kept: int) -> None:
@@ -229,12 +255,15 @@ class World:
         """Empty Redis, its scripts included."""
         await self.commands.flushdb()
         await self.commands.script_flush()
+        self.model.sealed.clear()
         for job_id in self.model.rows:
             self._forget(job_id)
 
     def _forget(self, job_id: UUID) -> None:
         """Note that a job's end may have been told for the last time."""
-        row = self.model.rows[job_id]
+        row = self.model.rows.get(job_id)
+        if row is None:
+            return
         has_been_told = self.seen.ends_with(job_id, row.final_event_id) or not row.event_pending
         if row.status.is_terminal and has_been_told:
             self.untold.add((job_id, row.final_event_id))
@@ -245,8 +274,7 @@ class World:
             await self.commands.xgroup_destroy(stream, keys.GROUP)
 
     async def lose_consumer(self, worker: Worker) -> None:
-        """Remove a consumer with all that is pending for it, as no version of ours does."""
-        self.orphans |= {each for each, name in self.seen.holders.items() if name == worker.name}
+        """Remove a consumer with all that is pending for it, as an operator may."""
         for stream in BOTH:
             if await self.has_group(stream):
                 await self.commands.xgroup_delconsumer(stream, keys.GROUP, worker.name)
