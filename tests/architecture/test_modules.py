@@ -1,12 +1,22 @@
 """Every module says what it is for, is small, and leaves the environment to settings."""
 
 import ast
+from collections.abc import Iterator
 
 from tests.architecture.sources import ROOT, SERVICE, modules, names_in
 
 LONGEST = 300
 # The contracts between all rooms, read as one list.
 LONGER = {"service/ports.py": 700}
+
+# Clocks that somebody may set, and what each of their readers does with the time of day.
+WALL_CLOCKS = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "date.today"}
+READS_WALL_CLOCK = {
+    "service/agent/anthropic_failures.py",  # a Retry-After that is a date
+    "service/api/auth.py",  # when a key expires
+    "service/api/submission.py",  # ids that sort
+    "service/bootstrap/agents.py",  # which prices are of today
+}
 
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "dotenv_values"}
 # Children inherit the environment: passed on, never looked at.
@@ -39,6 +49,21 @@ def test_only_supervision_starts_tasks() -> None:
         p for p, tree in modules().items() if {"create_task", "ensure_future"} & set(names_in(tree))
     }
     assert starters == {"service/supervision.py"}
+
+
+def test_nothing_that_counts_seconds_reads_a_clock_that_may_be_set() -> None:
+    readers = {p for p, tree in modules().items() if WALL_CLOCKS & set(_times_in(tree))}
+    assert readers == READS_WALL_CLOCK
+
+
+def _times_in(tree: ast.Module) -> Iterator[str]:
+    """Yield every `module.function` that a module calls or imports."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id=owner), attr=name):
+                yield f"{owner}.{name}"
+            case ast.ImportFrom(module=owner, names=names):
+                yield from (f"{owner}.{alias.name}" for alias in names)
 
 
 def test_every_package_is_one_in_tests_as_well() -> None:

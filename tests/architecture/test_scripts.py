@@ -29,8 +29,13 @@ def test_a_script_begins_with_a_sentence_and_its_contract(script: Path) -> None:
 @by_name
 def test_a_script_touches_no_key_that_it_was_not_given(script: Path) -> None:
     code = "\n".join(x for x in script.read_text().splitlines() if not x.startswith("--"))
-    assert "usa:" not in code
+    assert "usa" not in code
     assert "redis.call('KEYS'" not in code
+
+
+@by_name
+def test_a_script_works_on_one_stream_and_so_in_one_slot(script: Path) -> None:
+    assert "-- KEYS: stream" in script.read_text().splitlines()
 
 
 def test_every_script_has_its_function_and_every_function_its_script() -> None:

@@ -40,7 +40,7 @@ async def hurt(cluster: Cluster) -> Cluster:
 
 async def some_jobs(cluster: Cluster) -> list[UUID]:
     """Submit some sleepers and a real story."""
-    sleepers = await submit(cluster, 5, steps=2, stepSeconds=0.1)
+    sleepers = await submit(cluster, 5, steps=2, stepSeconds=0.4)
     return [*sleepers, *await submit_stories(cluster, 1)]
 
 
@@ -55,31 +55,34 @@ def freezing(victims: Sequence[ServiceProcess]) -> list[ServiceProcess]:
 
 
 async def recovered(cluster: Cluster, victims: Sequence[ServiceProcess]) -> None:
-    """Let a healthy worker take everything over, and then the frozen ones go on."""
+    """Let a healthy worker take everything over, and each frozen one go on right after that."""
     frozen = freezing(victims)
     await eventually(lambda: all(each.is_frozen for each in frozen), what="they are frozen")
     await cluster.start_workers(1, USA_CONCURRENCY="20")
-    names = [each.logged("worker_started")[0]["worker"] for each in frozen]
-    async with redis.asyncio.Redis.from_url(cluster.environment["USA_REDIS_URL"]) as client:
+
+    async def thaw(victim: ServiceProcess) -> None:
+        name = victim.logged("worker_started")[0]["worker"]
         await eventually(
-            lambda: have_lost_all(cluster, client, names), within=90, what="they are replaced"
+            lambda: has_lost_all(cluster, client, name), within=90, what="it is replaced"
         )
-    for each in frozen:
-        each.send(signal.SIGCONT)
+        victim.send(signal.SIGCONT)
+
+    async with redis.asyncio.Redis.from_url(cluster.environment["USA_REDIS_URL"]) as client:
+        # One after the other: they share the cluster's connection.
+        for each in frozen:
+            await thaw(each)
     killed = [each for each in victims if each.failpoints[0].action == "kill"]
     assert [await each.ended() for each in killed] == [-signal.SIGKILL] * len(killed)
 
 
-async def have_lost_all(
-    cluster: Cluster, client: "redis.asyncio.Redis", names: Sequence[str]
-) -> bool:
-    """Whether these workers hold neither a job nor an entry any more."""
+async def has_lost_all(cluster: Cluster, client: "redis.asyncio.Redis", name: str) -> bool:
+    """Whether a worker holds neither a job nor an entry any more."""
     held = await cluster.count(
-        "SELECT count(*) FROM jobs WHERE status = 'processing' AND worker_id = ANY ($1)", names
+        "SELECT count(*) FROM jobs WHERE status = 'processing' AND worker_id = $1", name
     )
     for stream in (keys.JOBS, keys.AGAIN):
         pending: Any = await client.xpending(stream, keys.GROUP)
-        held += sum(each["name"].decode() in names for each in pending["consumers"] or ())
+        held += sum(each["name"].decode() == name for each in pending["consumers"] or ())
     return held == 0
 
 
@@ -97,7 +100,7 @@ async def test_a_job_ends_once_wherever_its_worker_was_hurt(hurt: Cluster, part:
 async def test_a_retry_is_counted_once_wherever_its_worker_was_hurt(hurt: Cluster) -> None:
     victims = start_victims(hurt, matrix.RETRYING)
 
-    jobs = await feed(hurt, victims, partial(submit, hurt, 6, steps=2, stepSeconds=0.1, failures=1))
+    jobs = await feed(hurt, victims, partial(submit, hurt, 6, steps=2, stepSeconds=0.5, failures=1))
     await recovered(hurt, victims)
 
     await nothing_went_wrong(hurt, dict.fromkeys(jobs, "completed"))

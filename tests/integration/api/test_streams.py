@@ -1,6 +1,8 @@
 """Event streams as clients get them: replay from anywhere, live frames, and the end."""
 
 import asyncio
+import socket
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -9,6 +11,7 @@ from service.api import stream as stream_module
 from service.domain.events import EventId
 from service.domain.job import Owner
 from service.streams import keys
+from tests.fixtures.api import JOBS, RunningApi
 from tests.fixtures.deployment import Deployment
 from tests.fixtures.factories import an_id
 from tests.fixtures.waiting import eventually
@@ -278,3 +281,20 @@ async def test_a_cancelled_job_ends_its_stream_at_once(
     assert watcher.ids == ["1-1", "1-2", "2-1"]
     assert watcher.types[-1] == "cancelled"
     watcher.assert_sound()
+
+
+async def test_a_client_that_vanishes_costs_little_and_not_for_long(api: RunningApi) -> None:
+    job_id = await api.submit()
+    headers = api.sending()
+    async with api.client.get(f"{JOBS}/{job_id}/stream", headers=headers) as response:
+        await response.content.readline()
+        ours: Any = response.connection
+        runner: Any = api.client.server.runner
+        transports = [handler.transport for handler in runner.server.connections]
+        place = ours.transport.get_extra_info("sockname")
+        [theirs] = [each for each in transports if each.get_extra_info("peername") == place]
+        serving = theirs.get_extra_info("socket")
+
+        # Linux keeps as much again for its own books.
+        assert serving.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * 65_536
+        assert serving.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000

@@ -165,6 +165,31 @@ async def test_a_deadlock_is_resolved_by_running_the_batch_again(
     assert await renewing == {first.fence, second.fence}
 
 
+_CONFLICT_ONCE = """
+CREATE SEQUENCE updates;
+CREATE FUNCTION conflict_once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF nextval('updates') = 1 THEN
+    RAISE EXCEPTION 'somebody else was faster' USING ERRCODE = 'serialization_failure';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER conflict_once BEFORE UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION conflict_once();
+"""
+
+
+async def test_a_serialization_failure_is_resolved_by_running_the_batch_again(
+    stores: Stores, observer: Observer
+) -> None:
+    claim = await claimed(stores)
+    await observer.run(_CONFLICT_ONCE)
+
+    recorded = await stores.attempts.record_if_current(claim.fence, Complete({"ok": True}), FINAL)
+
+    assert recorded.applied
+    # A sequence keeps its place when a transaction is rolled back.
+    assert await observer.value("SELECT last_value FROM updates") == 2
+
+
 async def test_a_lock_that_is_never_released_is_an_outage_not_a_hang(
     stores: Stores, observer: Observer
 ) -> None:

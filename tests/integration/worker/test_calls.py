@@ -1,6 +1,8 @@
 """Calls and their ledger rows, under locks and outages of a real Postgres."""
 
 import asyncio
+from collections.abc import MutableMapping
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -40,7 +42,13 @@ async def test_a_call_that_was_cut_off_while_it_was_opened_costs_nothing(
     assert (await workplace.job(job_id)).handback_count == 1
 
 
-async def test_an_outage_of_postgres_burns_no_paid_call(workplace: Workplace) -> None:
+async def test_an_outage_of_postgres_burns_no_paid_call(
+    workplace: Workplace, logged: list[MutableMapping[str, Any]]
+) -> None:
+    def was_logged(event: str, **details: str) -> bool:
+        wanted = {"event": event, **details}
+        return any(wanted.items() <= line.items() for line in logged)
+
     model = HeldModel()
     job_id = await workplace.submit()
     database = workplace.settings.database_url
@@ -50,11 +58,13 @@ async def test_an_outage_of_postgres_burns_no_paid_call(workplace: Workplace) ->
         async with workplace.worker(agent, database_url=through) as pool:
             await eventually(model.at_work.is_set)
             proxy.freeze()
-            (processor,) = pool.processors
-            await eventually(lambda: processor.lease_in_doubt)
-            # The call ends while nobody can be told.
+            proxy.cut()
+            await eventually(lambda: was_logged("lease_in_doubt"))
+            # The call goes on, and ends while nobody can be told.
+            assert [processor.is_processing for processor in pool.processors] == [True]
             model.released.set()
-            await eventually(lambda: model.called)
+            await eventually(lambda: was_logged("retrying_while_unavailable", what="close_call"))
+            assert model.called == ["one"]
             proxy.thaw()
             assert await workplace.ended(job_id, within=15.0) == [JobStatus.COMPLETED]
             await workplace.is_idle()

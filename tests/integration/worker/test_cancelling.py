@@ -9,7 +9,7 @@ from service.domain.job import JobStatus, JsonObject
 from service.ports import Attempt
 from service.telemetry.metrics import REGISTRY
 from tests.fixtures.agents import Acting
-from tests.fixtures.models import HeldModel
+from tests.fixtures.models import HeldModel, overloaded
 from tests.fixtures.waiting import eventually
 from tests.integration.worker.watching import Watch
 from tests.integration.worker.workplace import Workplace, calling
@@ -107,6 +107,30 @@ async def test_a_false_nudge_is_ignored(workplace: Workplace) -> None:
         assert await workplace.ended(job_id) == [JobStatus.COMPLETED]
 
     assert await workplace.ledger(job_id) == [(1, "draft", "finished")]
+
+
+async def test_a_nudge_says_nothing_about_the_next_attempt(workplace: Workplace) -> None:
+    watch, first, second = Watch(), HeldModel(failure=overloaded()), HeldModel()
+    watch.late["fences"].clear()
+    job_id = await workplace.submit()
+
+    async def act(attempt: Attempt) -> JsonObject:
+        return await calling(first if attempt.job.attempt == 1 else second).act(attempt)
+
+    async with workplace.worker(Acting(act), watch=watch):
+        await eventually(first.at_work.is_set)
+        await workplace.connections.nudges.cancel(job_id)
+        # Postgres has answered, and the attempt that it was about ends before that is heard.
+        await eventually(lambda: "fences" in watch.done)
+        first.released.set()
+        await eventually(workplace.relay().run_once, what="the retry is due")
+        await eventually(second.at_work.is_set)
+        watch.late["fences"].set()
+        await eventually(lambda: "nudged" not in {t.get_name() for t in asyncio.all_tasks()})
+        second.released.set()
+        assert await workplace.ended(job_id) == [JobStatus.COMPLETED]
+
+    assert await workplace.ledger(job_id) == [(1, "draft", "failed"), (2, "draft", "finished")]
 
 
 async def test_a_nudge_that_cannot_be_verified_is_left_to_the_renewal(

@@ -33,7 +33,8 @@ class Watch:
     """Faults by the name of what they hit, for so many times; and all that took effect.
 
     `away`: it fails before it takes effect. `unheard`: it fails after it. `broken`: it raises
-    this, always. `held`: it waits while the event is not set.
+    this, always. `held` and `late`: it waits, before or after it takes effect, while the event
+    is not set.
     """
 
     done: list[str] = field(default_factory=list)
@@ -41,6 +42,7 @@ class Watch:
     unheard: Counter[str] = field(default_factory=Counter)
     broken: dict[str, Exception] = field(default_factory=dict)
     held: defaultdict[str, asyncio.Event] = field(default_factory=lambda: defaultdict(_open))
+    late: defaultdict[str, asyncio.Event] = field(default_factory=lambda: defaultdict(_open))
 
     async def through(self, name: str, act: Callable[[], Awaitable[Answer]]) -> Answer:
         await self.held[name].wait()
@@ -51,6 +53,7 @@ class Watch:
             raise Unavailable(name)
         answer = await act()
         self.done.append(name)
+        await self.late[name].wait()
         if self.unheard[name]:
             self.unheard[name] -= 1
             raise Unavailable(name)
