@@ -46,7 +46,7 @@ GUARDS: Final[Sequence[tuple[str, str, Mapping[str, str]]]] = (
     ("retried attempts", "usa_attempts_ended_total", {"ending": "retried"}),
     ("hand-backs", "usa_attempts_ended_total", {"ending": "handed_back"}),
     ("resynchronised watchers", "usa_sse_resyncs_total", {}),
-    ("calls repeated after a crash", "usa_model_calls_repeated_total", {}),
+    ("calls paid again after a crash", "usa_model_calls_repeated_total", {}),
 )
 
 
