@@ -156,6 +156,21 @@ async def test_no_event_is_told_while_the_lease_is_in_doubt() -> None:
         assert await bench.events() == ["start", "complete"]
 
 
+async def test_no_call_is_made_while_the_lease_is_in_doubt() -> None:
+    model = ScriptedModel()
+    async with a_bench(paying(model)) as bench:
+        (lease,) = bench.leases._held.values()
+        lease.renewed_at = monotonic() - 0.7 * 60.0
+        task = await process(bench)
+        await asyncio.wait({task}, timeout=0.05)
+        assert (model.called, bench.ledger.rows) == ([], {})
+
+        lease.renewed_at = monotonic()
+        await task
+
+    assert model.called == ["draft"]
+
+
 async def test_a_lease_counts_from_when_its_claim_was_sent() -> None:
     async with a_bench(for_ever) as bench:
         (lease,) = bench.leases._held.values()
