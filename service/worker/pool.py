@@ -26,6 +26,7 @@ _log = get_log(__name__)
 Listener: TypeAlias = Callable[[JobEvent], None]
 
 _RECORDING = 5.0
+_LEAVING = 2.0
 _LAST_PART = 0.2
 
 
@@ -143,9 +144,11 @@ class WorkerPool:
 
     async def _leave(self) -> None:
         try:
-            await self._stream.leave()
-        except Unavailable as error:
-            _log.warning("consumer_not_removed", worker=self.worker_id, error=str(error))
+            # A server that answers nothing is asked again and again, far beyond any grace.
+            async with asyncio.timeout(_LEAVING):
+                await self._stream.leave()
+        except (Unavailable, TimeoutError) as error:
+            _log.warning("consumer_not_removed", worker=self.worker_id, error=repr(error))
 
     def subscribe_to_job(self, job_id: UUID, listener: Listener) -> Callable[[], None]:
         """Hear the events of a job that runs here; returns how to unsubscribe."""

@@ -146,10 +146,17 @@ WORKING: Final = [
     Failpoint("postgres.read_fences.before", "raise", times=2),
 ]
 LEAVING: Final = [
-    *survivable("postgres.record_if_current", every=1),
-    *survivable("redis.xadd"),
-    *survivable("postgres.mark_entries", every=1),
-    *survivable("redis.ack_if_owner", every=1),
+    # Repeated until it is heard of, so each repetition meets the next.
+    Failpoint("postgres.record_if_current.before", "raise"),
+    Failpoint("postgres.record_if_current.during", "cut"),
+    Failpoint("postgres.record_if_current.after", "lose"),
+    # Once each, and many together: there may be only two passes.
+    Failpoint("redis.xadd.before", "raise"),
+    Failpoint("redis.xadd.after", "lose"),
+    Failpoint("postgres.mark_entries.before", "raise"),
+    Failpoint("postgres.mark_entries.after", "lose"),
+    Failpoint("redis.ack_if_owner.before", "raise"),
+    Failpoint("redis.ack_if_owner.after", "lose"),
     Failpoint("redis.remove_consumer_if_idle.before", "raise"),
 ]
 SERVING: Final = [

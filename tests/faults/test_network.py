@@ -170,7 +170,8 @@ async def test_a_worker_leaves_in_time_although_redis_is_out_of_reach(
     proxies["redis"].freeze()
     leaving.send(signal.SIGTERM)
 
-    assert await leaving.ended(within=60) == 0
+    # The grace, and the margin that the chart leaves after it, with some for a busy machine.
+    assert await leaving.ended(within=1 + 15 + 10) == 0
     assert leaving.logged("entries_not_released")
     assert leaving.logged("consumer_not_removed")
     await cluster.start_workers(1)
