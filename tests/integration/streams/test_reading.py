@@ -91,6 +91,12 @@ async def test_what_was_delivered_and_not_acknowledged_can_be_read_again(
     assert await one.read_new(10) == [unread]
 
 
+async def test_a_queue_is_read_whole_however_long_it_grew(job_streams: JobStreams) -> None:
+    added = [await job_streams.add() for _ in range(200)]
+
+    assert await job_streams.consumer().read_new(1000) == added
+
+
 async def test_any_number_of_own_entries_is_read_again(job_streams: JobStreams) -> None:
     async with job_streams.commands.pipeline(transaction=False) as adding:
         for _ in range(2_050):
