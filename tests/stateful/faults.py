@@ -26,10 +26,7 @@ WRITES: Final = frozenset(
 )
 # What is left to others if it fails, so that nobody is sure whether it will take effect.
 _LAZY: Final = {"mark_entry", "clear_event_pending", "acknowledge_if_owner"}
-_SHORTLY: Final = 12
-
-# They follow from what was said a moment before, so the model could not judge them later.
-_NEVER_LATE: Final = {"recover_if_expired", "unmark_entries", "erase"}
+_SHORTLY: Final = 10
 
 
 class Crashed(BaseException):
@@ -119,7 +116,8 @@ class Spell:
             self.lazy_writes += 1
             if self.fate == Fate("lazy", self.lazy_writes - 1):
                 return True
-        return self.fate == Fate("late", nth) and name not in _NEVER_LATE
+        # Of events that are taken away later nobody could say whether they had been told.
+        return self.fate == Fate("late", nth) and name != "erase"
 
 
 class _Watched:

@@ -27,11 +27,13 @@ _NOT_IN_A_ROW: Final = {"owner", "checkpoints", "generation", "planned_tokens", 
 class Step:
     """What a step was allowed to do beside its work.
 
-    `gives_up` is a worker that may acknowledge what it holds, though it needs it again.
+    `by` is the worker that acts, who alone may acknowledge what it holds; `is_late`: perhaps
+    after it has begun to need it again.
     """
 
+    by: str | None = None
+    is_late: bool = False
     loses_entries: bool = False
-    gives_up: str | None = None
     moves_entries: bool = False
     loses_events: bool = False
 
@@ -101,6 +103,8 @@ def _what_was_told_stays_told(before: Observation, now: Observation, model: Upke
         if (row := model.rows.get(job_id)) is not None:
             left = [each for each in was if each.id.attempt >= row.generation]
             assert events[: len(was)] == was or events[: len(left)] == left
+    for job_id, beginning in model.begun.items():
+        assert all(told.id >= beginning for told in now.events.get(job_id, []))
     for job_id in model.sealed:
         assert now.events.get(job_id, []) == []
 
@@ -141,10 +145,9 @@ def _only_what_nobody_needs_is_acknowledged(
         # An entry that was delivered and is pending for nobody will not be read again.
         for entry in (before.holders.keys() | before.coming) - now.entries.keys():
             row = now.rows.get(before.entries.get(entry, _NOBODY))
-            if before.holders.get(entry, "") == step.gives_up:
-                continue
-            if row is not None and not JobStatus(row["status"]).is_terminal:
-                assert row["entry_id"] != entry[1]
+            is_over = row is None or JobStatus(row["status"]).is_terminal
+            assert is_over or step.is_late or (row or {})["entry_id"] != entry[1]
+            assert step.moves_entries or before.holders.get(entry) == step.by
     if not step.moves_entries:
         for entry, holder in before.holders.items():
             assert now.holders.get(entry, holder) == holder

@@ -57,7 +57,7 @@ _ALWAYS: Final = {
     "pass_time": 4,
     "flush": 1,
     "delete_stream": 1,
-    "destroy_group": 1,
+    "destroy_group": 3,
     "delete_consumer": 1,
     "restart_postgres": 1,
 }
@@ -65,12 +65,13 @@ _WITH_ROOM: Final = {"submit": 12}
 _WITH_JOBS: Final = {"cancel": 2, "submit_again": 1, "ring_again": 2}
 _WITH_ENDED_JOBS: Final = {"purge": 1}
 _WITH_FAILED_JOBS: Final = {"redrive": 6}
-_WITH_DELIVERIES: Final = {"claim": 8, "give_back": 4, "fall_silent": 8}
-_WITH_WORK: Final = {"fall_silent": 6}
+_WITH_DELIVERIES: Final = {"claim": 8, "give_back": 4}
+_WITH_STOLEN_DELIVERIES: Final = {"give_back": 12}
+_WITH_WORK: Final = {"fall_silent": 8}
 _WITH_RUNS: Final = {"call": 20, "emit": 4, "end": 10, "renew": 3, "append_out_of_order": 1}
 _WITH_ZOMBIES: Final = {"rise": 15}
 _WITH_ENDINGS: Final = {"repeat_ending": 2}
-_WITH_EVENTS: Final = {"read_events": 3, "trim_events": 1, "delete_events": 1}
+_WITH_EVENTS: Final = {"read_events": 3, "trim_events": 2, "delete_events": 2}
 _WITH_LATE_WRITES: Final = {"land_late": 10}
 
 which = st.integers(0, 5)
@@ -113,7 +114,8 @@ class ProtocolMachine(RuleBasedStateMachine):
             _WITH_JOBS if rows else {},
             _WITH_ENDED_JOBS if self._ended_jobs() else {},
             _WITH_FAILED_JOBS if self._failed_jobs() else {},
-            _WITH_DELIVERIES if any(worker.inbox for worker in world.workers) else {},
+            _WITH_DELIVERIES if self._given() else {},
+            _WITH_STOLEN_DELIVERIES if any(map(self._is_stolen_from, self._given())) else {},
             _WITH_WORK if self._busy() else {},
             _WITH_ZOMBIES if self._zombies() else {},
             _WITH_ENDINGS if world.model.endings else {},
@@ -158,7 +160,7 @@ class ProtocolMachine(RuleBasedStateMachine):
 
     def _work(self, worker: Worker, deed: Awaitable[object], fate: Fate) -> None:
         """Let a worker act; one that dies makes room for another."""
-        if not self._act(deed, fate):
+        if not self._act(deed, fate, by=worker.name):
             self._bury(worker)
 
     def _bury(self, worker: Worker) -> None:
@@ -218,6 +220,8 @@ class ProtocolMachine(RuleBasedStateMachine):
     def _redrive(self, index: int, how: int, fate: Fate) -> None:
         row = self.world.model.rows[_pick(self._failed_jobs(), index)]
         self._act(self.world.redrive(row.id, row.owner), fate)
+        told = self.world.seen.events.get(row.id, [])
+        assert fate != WELL or [each.id for each in told] == [EventId(row.generation, 1)]
 
     def _purge(self, index: int, how: int, fate: Fate) -> None:
         row = self.world.model.rows[_pick(self._ended_jobs(), index)]
@@ -258,12 +262,20 @@ class ProtocolMachine(RuleBasedStateMachine):
         self._work(worker, worker.claim(), fate)
 
     def _claim(self, index: int, how: int, fate: Fate) -> None:
-        worker = _pick([worker for worker in self.world.workers if worker.inbox], index)
+        worker = _pick(self._given(), index)
         self._work(worker, worker.claim(), fate)
 
     def _give_back(self, index: int, how: int, fate: Fate) -> None:
-        worker = _pick([worker for worker in self.world.workers if worker.inbox], index)
+        worker = _pick(sorted(self._given(), key=self._is_stolen_from), index)
         self._work(worker, worker.give_back(), fate)
+
+    def _given(self) -> list[Worker]:
+        return [worker for worker in self.world.workers if worker.inbox]
+
+    def _is_stolen_from(self, worker: Worker) -> bool:
+        holders = self.world.seen.holders
+        given = [(each.stream, each.entry_id) for each in worker.inbox]
+        return any(holders.get(entry, worker.name) != worker.name for entry in given)
 
     def _call(self, index: int, how: int, fate: Fate) -> None:
         worker, attempt = _pick(self._runs(), index)
@@ -327,10 +339,13 @@ class ProtocolMachine(RuleBasedStateMachine):
     # --- maintenance -----------------------------------------------------------------------
 
     def _relay(self, index: int, how: int, fate: Fate) -> None:
+        if how > 1:  # by when what was accepted or handed back and not rung for is due
+            self._act(self.world.pass_time(3))
         self._act(self.world.relay.run_once(), fate)
 
     def _reconcile(self, index: int, how: int, fate: Fate) -> None:
         self._act(self.world.reconciler.run_once(), fate)
+        assert fate != WELL or self.world.model.left_to_repair(LEASE) == []
 
     def _prune(self, index: int, how: int, fate: Fate) -> None:
         self._act(self.world.pruner.run_once())
@@ -339,8 +354,10 @@ class ProtocolMachine(RuleBasedStateMachine):
         """A write takes effect after whoever sent it has given it up."""
         write = _pick(self.world.spell.overdue, index)
         self.world.spell.late.remove(write)
+        self.world.model.is_late = True
         with suppress(*_REFUSALS):
-            self._act(write.land(), gives_up=write.sender)
+            self._act(write.land(), by=write.sender, is_late=True)
+        self.world.model.is_late = False
 
     # --- the world around ------------------------------------------------------------------
 

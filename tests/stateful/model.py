@@ -7,10 +7,10 @@ from uuid import UUID
 
 from service.domain.attempt import Checkpoint, Claim, Delivery, Fence, Verdict
 from service.domain.dead_letters import Redriven
-from service.domain.events import EventId
+from service.domain.events import EventId, JobEvent
 from service.domain.job import Job, JobStatus, NewJob, Owner
 from service.domain.transitions import Complete, Fail, HandBack, Retry, Transition
-from service.ports import Accepted, CallClosing, CallOpening, ClaimTerms, Recorded
+from service.ports import Accepted, Appended, CallClosing, CallOpening, ClaimTerms, Recorded
 from tests.stateful.books import Books, Day
 
 _DAY: Final = 86_400
@@ -68,7 +68,11 @@ class Row:
 
 @dataclass
 class Model:
-    """Learns what took effect, in order, and notes each answer that it would not have given."""
+    """Learns what took effect, in order, and notes each answer that it would not have given.
+
+    `is_late` is true while something takes effect that followed from what was so long ago;
+    `begun` are the events that begin the generations of redriven jobs.
+    """
 
     user_in_stream: int
     now: int = 0
@@ -79,6 +83,8 @@ class Model:
     endings: list[tuple[Fence, Transition, EventId | None]] = field(default_factory=list)
     purged: set[UUID] = field(default_factory=set)
     sealed: set[UUID] = field(default_factory=set)
+    begun: dict[UUID, EventId] = field(default_factory=dict)
+    is_late: bool = False
     surprises: list[str] = field(default_factory=list)
 
     @property
@@ -175,6 +181,19 @@ class Model:
     def seal(self, _: None, job_id: UUID, *__: object) -> None:
         """Nobody can tell anything of a job any more."""
         self.sealed.add(job_id)
+
+    def redrive(self, answer: Appended, job_id: UUID, event: JobEvent, _: float) -> None:
+        """Everything that is told of a job from now on is of its new generation."""
+        if answer.is_complete:
+            self.begun[job_id] = event.id
+
+    def acknowledge_if_owner(self, answer: int, deliveries: Sequence[Delivery]) -> None:
+        """Entries are gone that no job needs, at this very moment."""
+        for each in deliveries if answer == len(deliveries) and not self.is_late else ():
+            row = self.rows.get(each.job_id)
+            if row is not None and not row.status.is_terminal:
+                is_needed = row.entry_id == each.entry_id
+                self.expect(f"{each} is acknowledged and needed", is_needed, False)
 
     def claim(
         self, answer: Sequence[Claim], deliveries: Sequence[Delivery], terms: ClaimTerms

@@ -23,13 +23,13 @@ _EXAMPLES: Final = os.environ.get("USA_TEST_STATEFUL_EXAMPLES")
 _BLOB: Final = os.environ.get("USA_TEST_STATEFUL_BLOB")
 
 _PROFILE: Final = settings(
-    max_examples=int(_EXAMPLES or 100),
+    max_examples=int(_EXAMPLES or 150),
     stateful_step_count=60,
     derandomize=_EXAMPLES is None,
     database=None,
     deadline=None,
     print_blob=True,
-    phases=(Phase.reuse, Phase.generate),
+    phases=(Phase.generate, Phase.shrink),
     suppress_health_check=list(HealthCheck),
 )
 

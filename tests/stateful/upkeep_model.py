@@ -58,10 +58,10 @@ class UpkeepModel(Model):
         """Jobs whose worker is lost, and whose entry nobody holds."""
         queued = failed = 0
         for fence in fences:
-            row = self.rows[fence.job_id]
-            if not self.is_current(fence) or not self.is_expired(row, 0):
+            row = self.rows.get(fence.job_id)
+            if row is None or not self.is_current(fence) or not self.is_expired(row, 0):
                 continue
-            is_held = row.entry_id in self.pending and self._entry_counts(row)
+            is_held = self._is_held(row) and not self.is_late
             self.expect(f"{fence} was recovered though its entry is held", is_held, False)
             row.crash_count += 1
             if row.crash_count < max_crashes:
@@ -83,29 +83,48 @@ class UpkeepModel(Model):
         """Entries that were lost, and only those."""
         forgotten = 0
         for job_id, entry_id in entries:
-            row = self.rows[job_id]
-            is_coming = (keys.job_stream(row.attempt), entry_id) in self.coming
-            is_lost = entry_id not in self.pending and not is_coming
+            row = self.rows.get(job_id)
+            if row is None or (row.status, row.entry_id) != (JobStatus.QUEUED, entry_id):
+                continue
+            is_lost = self._is_lost(row) or self.is_late
             self.expect(f"{entry_id} was lost when it was forgotten", is_lost, True)
-            if (row.status, row.entry_id) == (JobStatus.QUEUED, entry_id):
-                row.entry_id, row.relay_after = None, row.available_at
-                forgotten += 1
+            row.entry_id, row.relay_after = None, row.available_at
+            forgotten += 1
         self.expect("forgotten", answer, forgotten)
 
     def write_off_calls(self, answer: int, _: int) -> None:
         """Calls that ended jobs left open."""
-        ended = {id_: row.completed_at for id_, row in self.rows.items()}
-        gone = {id_ for id_, at in ended.items() if at is not None and at + 10 <= self.now}
-        written_off = sum(self.books.abandon(job_id) for job_id in gone | self.purged)
+        ended = {row.id for row in self.rows.values() if self._has_ended_for(row, 10)}
+        written_off = sum(self.books.abandon(job_id) for job_id in ended | self.purged)
         self.expect("written off", answer, written_off)
+
+    def left_to_repair(self, lease: int) -> list[Row]:
+        """What one undisturbed round of repairs must not leave behind.
+
+        A job that it queued again now, though it is overdue, is for the next.
+        """
+        return [
+            row
+            for row in self.rows.values()
+            if (row in self._queued() and row.deadline_at <= self.now != row.available_at)
+            or (row in self._queued() and row.available_at <= self.now and self._is_lost(row))
+            or (self.is_expired(row, lease, silence=3) and not self._is_held(row))
+            or (row.event_pending and self._has_ended_for(row, 2))
+            or (self._has_ended_for(row, 10) and self.books.left_open(row.id))
+        ]
+
+    def _has_ended_for(self, row: Row, seconds: int) -> bool:
+        return row.completed_at is not None and row.completed_at + seconds <= self.now
+
+    def _is_held(self, row: Row) -> bool:
+        return row.entry_id in self.pending and self._entry_counts(row)
+
+    def _is_lost(self, row: Row) -> bool:
+        is_coming = (keys.job_stream(row.attempt), row.entry_id) in self.coming
+        return row.entry_id is not None and row.entry_id not in self.pending and not is_coming
 
     def owing_events(self, answer: Sequence[Job], _: int, *, skip: int = 0) -> None:
         """Ended jobs whose event may be missing."""
-        owing = {
-            row.id
-            for row in self.rows.values()
-            if row.event_pending
-            and row.completed_at is not None
-            and row.completed_at + 2 <= self.now
-        }
+        rows = self.rows.values()
+        owing = {row.id for row in rows if row.event_pending and self._has_ended_for(row, 2)}
         self.expect("owing", {job.id for job in answer}, owing)

@@ -243,6 +243,7 @@ class World:
         for job_id in job_ids:
             await self.commands.delete(keys.events(job_id))
             self.model.sealed.discard(job_id)
+            self.model.begun.pop(job_id, None)
             self._forget(job_id)
 
     async def trim_events(self, job_id: UUID, kept: int) -> None:
@@ -256,6 +257,7 @@ class World:
         await self.commands.flushdb()
         await self.commands.script_flush()
         self.model.sealed.clear()
+        self.model.begun.clear()
         for job_id in self.model.rows:
             self._forget(job_id)
 
