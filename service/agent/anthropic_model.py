@@ -18,7 +18,7 @@ from service.domain.errors import ModelFailure, ServiceError
 from service.domain.models import KNOWN_MODELS
 from service.domain.pricing import cost_usd
 from service.domain.usage import Usage, UsageMeter
-from service.ports import ModelReply, ModelRequest
+from service.ports.model import ModelReply, ModelRequest
 
 if TYPE_CHECKING:
     import anthropic

@@ -7,7 +7,7 @@ from typing import Any
 from service.agent.anthropic_failures import transient
 from service.domain.errors import ModelFailure
 from service.domain.usage import Usage, UsageMeter
-from service.ports import ModelReply
+from service.ports.model import ModelReply
 
 _CHARACTERS_PER_TOKEN = 4
 

@@ -10,7 +10,7 @@ from service.domain.errors import JobFailure
 from service.domain.job import JsonObject
 from service.domain.patches import Patch, Patching
 from service.domain.story import Story
-from service.ports import ModelRequest
+from service.ports.model import ModelRequest
 
 
 class Step(StrEnum):

@@ -7,7 +7,7 @@ from service.domain.attempt import Checkpoint
 from service.domain.errors import FieldError, InvalidInput
 from service.domain.job import Job, JsonObject
 from service.domain.story import Story
-from service.ports import AgentPlan, Attempt
+from service.ports.agent import AgentPlan, Attempt
 
 
 class NoopAgent:

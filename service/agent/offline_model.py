@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from service.agent.offline_writer import write_draft, write_verification
 from service.domain.usage import Usage, UsageMeter
-from service.ports import ModelReply, ModelRequest
+from service.ports.model import ModelReply, ModelRequest
 
 OFFLINE = "offline"
 _CHARACTERS_PER_TOKEN = 4

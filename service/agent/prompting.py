@@ -9,7 +9,7 @@ from service.domain.iterations import Iteration
 from service.domain.job import JsonObject
 from service.domain.models import ModelChoice
 from service.domain.story import Story
-from service.ports import ModelRequest
+from service.ports.model import ModelRequest
 
 # Thinking counts as output, so these leave far more room than an answer needs.
 _DRAFT_TOKENS = 16_000

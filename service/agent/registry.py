@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from service.ports import Agent
+from service.ports.agent import Agent
 
 
 def register(agents: Iterable[Agent]) -> Mapping[str, Agent]:

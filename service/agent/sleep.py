@@ -14,7 +14,8 @@ from service.domain.events import EventType
 from service.domain.job import Job, JobStatus, JsonObject
 from service.domain.story import Story
 from service.domain.usage import Usage, UsageMeter
-from service.ports import AgentPlan, Attempt, ModelReply, ModelRequest
+from service.ports.agent import AgentPlan, Attempt
+from service.ports.model import ModelReply, ModelRequest
 
 SLEEP = "sleep"
 _MOST_STEPS = 100

@@ -16,7 +16,8 @@ from service.domain.intake import read_story
 from service.domain.job import DEFAULT_AGENT, Job, JobStatus, JsonObject
 from service.domain.models import DEFAULT_QUALITY, ModelChoice, choose_models
 from service.domain.patches import Patch
-from service.ports import AgentPlan, Attempt, Model
+from service.ports.agent import AgentPlan, Attempt
+from service.ports.model import Model
 
 _CHARACTERS_PER_TOKEN = 4
 # What an iteration usually writes, and what its patches add to the story that follows.

@@ -16,7 +16,7 @@ from service.domain.api_keys import Scope, parse_key
 from service.domain.errors import Unavailable
 from service.domain.job import Owner
 from service.domain.tiers import Tier, tier_named
-from service.ports import ApiKey, ApiKeyStore
+from service.ports.access import ApiKey, ApiKeyStore
 from service.supervision import Background
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import LOST_MARKS

@@ -8,17 +8,12 @@ from aiohttp import web
 
 from service.api.snapshots import Snapshots
 from service.api.tails import TailHub
-from service.ports import (
-    Agent,
-    ApiKeyStore,
-    DeadLetterStore,
-    EntryWriter,
-    EventLog,
-    JobStore,
-    Nudges,
-    Probe,
-    Wake,
-)
+from service.ports.access import ApiKeyStore
+from service.ports.agent import Agent
+from service.ports.events import EventLog
+from service.ports.health import Probe
+from service.ports.jobs import DeadLetterStore, JobStore
+from service.ports.queue import EntryWriter, Nudges, Wake
 from service.supervision import Background
 
 

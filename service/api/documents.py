@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 from service.domain.iterations import Iteration
 from service.domain.job import Job, JobStatus, JsonObject
 from service.domain.usage import Usage
-from service.ports import Totals
+from service.ports.attempts import Totals
 
 JOBS_PATH = "/api/v1/jobs"
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from aiohttp import web
 
 from service.domain.errors import Unavailable
-from service.ports import JobStore
+from service.ports.jobs import JobStore
 from service.supervision import Background
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import LOOP_FAILURES

@@ -8,7 +8,8 @@ from service.domain.errors import Unavailable
 from service.domain.events import BEGINNING, EventId, Tail, final_event
 from service.domain.frames import Frame, render
 from service.domain.job import Job, JobStatus
-from service.ports import EventLog, Recorded
+from service.ports.attempts import Recorded
+from service.ports.events import EventLog
 from service.supervision import Wakeup
 from service.telemetry.metrics import SSE_RESYNCS
 

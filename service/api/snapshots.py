@@ -6,7 +6,8 @@ from service.domain.events import EventType, event_data
 from service.domain.frames import Frame, render_snapshot
 from service.domain.job import Job, JsonObject
 from service.domain.story import Story
-from service.ports import Agent, JobStore
+from service.ports.agent import Agent
+from service.ports.jobs import JobStore
 
 
 class Snapshots:

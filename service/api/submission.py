@@ -21,7 +21,7 @@ from service.domain.job import DEFAULT_AGENT, JsonObject, NewJob
 from service.domain.models import DEFAULT_QUALITY, PRESETS
 from service.domain.tiers import TIERS, Tier
 from service.domain.uuid7 import RANDOM_BYTES, uuid7
-from service.ports import Agent, AgentPlan
+from service.ports.agent import Agent, AgentPlan
 
 # JSON may spend six bytes on one of the story's; the rest is for the options.
 LARGEST_BODY: Final = 6 * max(tier.story_bytes for tier in TIERS.values()) + 131_072

@@ -13,7 +13,8 @@ from service.api.snapshots import Snapshots
 from service.domain.errors import Unavailable
 from service.domain.events import EventId
 from service.domain.job import Job
-from service.ports import EventFeed, EventLog, JobStore
+from service.ports.events import EventFeed, EventLog
+from service.ports.jobs import JobStore
 from service.telemetry.logs import get_log
 
 _log = get_log(__name__)

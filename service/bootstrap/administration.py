@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from service.bootstrap.connections import database_url
 from service.domain.api_keys import RANDOM_BYTES, Scope, format_key
 from service.domain.job import Owner
-from service.ports import ApiKey
+from service.ports.access import ApiKey
 from service.postgres import schema
 from service.postgres.api_keys import PostgresApiKeyStore
 from service.postgres.pool import Database

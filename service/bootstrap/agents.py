@@ -11,7 +11,8 @@ from service.agent.prompts import load_prompts
 from service.agent.registry import register
 from service.agent.sleep import SleepAgent
 from service.agent.user_story import UserStoryAgent
-from service.ports import Agent, Model
+from service.ports.agent import Agent
+from service.ports.model import Model
 from service.settings import Settings
 
 

@@ -8,7 +8,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from service.bootstrap.agents import running_agents
 from service.bootstrap.connections import Connections, database_url, redis_url
 from service.domain.retry import RetryPolicy
-from service.ports import EntryLeases, LeaseStore
+from service.ports.attempts import LeaseStore
+from service.ports.queue import EntryLeases
 from service.postgres.attempt_store import PostgresLeaseStore
 from service.postgres.pool import Database
 from service.settings import Settings

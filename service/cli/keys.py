@@ -14,7 +14,7 @@ from service.domain.job import Owner
 from service.domain.tiers import FREE, TIERS
 
 if TYPE_CHECKING:
-    from service.ports import ApiKey
+    from service.ports.access import ApiKey
 
 app = typer.Typer(
     help="Make, list and revoke API keys in the database of DATABASE_URL, or of `usa up` here.",

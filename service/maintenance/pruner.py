@@ -5,7 +5,7 @@ from functools import partial
 from time import monotonic
 
 from service.maintenance.rounds import in_batches, take_all
-from service.ports import RetentionStore, StreamLeftovers
+from service.ports.upkeep import RetentionStore, StreamLeftovers
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import PRUNED
 

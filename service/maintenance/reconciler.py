@@ -11,7 +11,10 @@ from service.domain.errors import Unavailable
 from service.domain.events import final_event
 from service.domain.job import Job
 from service.maintenance.rounds import in_batches, take_all
-from service.ports import AttemptStore, EventLog, PendingEntries, RecordedEntry, UpkeepStore, Wake
+from service.ports.attempts import AttemptStore
+from service.ports.events import EventLog
+from service.ports.queue import Wake
+from service.ports.upkeep import PendingEntries, RecordedEntry, UpkeepStore
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import JOBS_ENDED, RECONCILED
 

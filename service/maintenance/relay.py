@@ -5,7 +5,9 @@ from collections.abc import Sequence
 
 from service.domain.attempt import Fence
 from service.domain.errors import Unavailable
-from service.ports import AttemptStore, DueJob, EntryWriter, UpkeepStore
+from service.ports.attempts import AttemptStore
+from service.ports.queue import EntryWriter
+from service.ports.upkeep import DueJob, UpkeepStore
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import LOST_MARKS, RELAYED
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from asyncpg import Record
 
 from service.domain.job import Owner
-from service.ports import ApiKey
+from service.ports.access import ApiKey
 from service.postgres.pool import Database
 
 

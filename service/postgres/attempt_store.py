@@ -11,7 +11,7 @@ from service.domain.events import EventId
 from service.domain.job import Job
 from service.domain.transitions import Complete, Fail, HandBack, Retry, Transition
 from service.group_commit import GroupCommit
-from service.ports import ClaimTerms, Recorded
+from service.ports.attempts import ClaimTerms, Recorded
 from service.postgres.batches import array_statement, silent_statement
 from service.postgres.pool import Database
 from service.postgres.rows import checkpoints_from, job_from, recorded_from

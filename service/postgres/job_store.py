@@ -16,7 +16,8 @@ from service.domain.errors import (
 )
 from service.domain.events import EventId
 from service.domain.job import Job, JobStatus, NewJob
-from service.ports import Accepted, Page, Recorded, Totals
+from service.ports.attempts import Recorded, Totals
+from service.ports.jobs import Accepted, Page
 from service.postgres.attempt_store import PostgresAttemptStore
 from service.postgres.pool import Database
 from service.postgres.rows import checkpoints_from, job_from

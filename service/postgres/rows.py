@@ -9,7 +9,7 @@ from asyncpg import Record
 from service.domain.attempt import Checkpoint
 from service.domain.job import Job, JobStatus, Owner
 from service.domain.usage import Usage
-from service.ports import Recorded, Totals
+from service.ports.attempts import Recorded, Totals
 
 
 def job_from(row: Record) -> Job:

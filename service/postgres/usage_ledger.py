@@ -8,7 +8,7 @@ from asyncpg import Record
 
 from service.domain.attempt import Fence
 from service.group_commit import GroupCommit
-from service.ports import CallClosing, CallOpening, Totals
+from service.ports.attempts import CallClosing, CallOpening, Totals
 from service.postgres.batches import array_statement
 from service.postgres.pool import Database
 from service.postgres.rows import totals_from

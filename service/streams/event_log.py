@@ -10,7 +10,7 @@ from service.domain.errors import Unavailable
 from service.domain.events import EventId, JobEvent
 from service.domain.frames import Frame, render
 from service.group_commit import GroupCommit
-from service.ports import Appended
+from service.ports.events import Appended
 from service.streams import keys
 from service.streams.connection import Client, redis_errors, translate
 from service.streams.scripts import append_events, redrive_events, seal_events

@@ -5,7 +5,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from service.ports import StreamState
+from service.ports.upkeep import StreamState
 from service.streams import keys
 from service.streams.connection import Client, is_missing_group, redis_errors, translate
 from service.streams.job_stream import ensure_group

@@ -9,7 +9,7 @@ from aiohttp import web
 from prometheus_client.aiohttp import make_aiohttp_handler
 
 from service.domain.errors import Unavailable
-from service.ports import Probe
+from service.ports.health import Probe
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import REGISTRY
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from service.domain.attempt import Delivery
 from service.domain.errors import Unavailable
 from service.group_commit import GroupCommit
-from service.ports import JobStream
+from service.ports.queue import JobStream
 from service.supervision import Background
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import LOST_MARKS

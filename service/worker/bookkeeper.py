@@ -7,7 +7,7 @@ from typing import Any
 
 from service.domain.errors import LeaseLost
 from service.domain.usage import Usage
-from service.ports import CallClosing, CallOpening, UsageLedger
+from service.ports.attempts import CallClosing, CallOpening, UsageLedger
 from service.supervision import Background, retry_while_unavailable
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import WRITES_FENCED

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from service.domain.attempt import Claim, Delivery, Verdict
 from service.domain.errors import Unavailable
-from service.ports import AttemptStore, ClaimTerms, JobStream
+from service.ports.attempts import AttemptStore, ClaimTerms
+from service.ports.queue import JobStream
 from service.supervision import Wakeup, retry_while_unavailable
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import JOBS_CLAIMED, LOOP_FAILURES

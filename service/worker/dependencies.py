@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from service.domain.retry import RetryPolicy
-from service.ports import Agent, AttemptStore, EntryWriter, EventLog, UsageLedger
+from service.ports.agent import Agent
+from service.ports.attempts import AttemptStore, UsageLedger
+from service.ports.events import EventLog
+from service.ports.queue import EntryWriter
 from service.supervision import Background
 from service.worker.acknowledger import Acknowledger
 from service.worker.leases import LeaseKeeper

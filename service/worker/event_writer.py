@@ -14,7 +14,7 @@ from service.domain.events import (
     event_data,
 )
 from service.domain.job import JsonObject
-from service.ports import EventLog
+from service.ports.events import EventLog
 from service.supervision import Background, Wakeup, retry_while_unavailable
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import EVENTS_DROPPED, WRITES_FENCED

@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 from service.domain.attempt import Delivery, Fence
 from service.domain.errors import Unavailable
-from service.ports import EntryLeases, LeaseStore
+from service.ports.attempts import LeaseStore
+from service.ports.queue import EntryLeases
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import LEASE_AGE_SECONDS, LEASE_RENEWALS
 

@@ -11,7 +11,7 @@ from service.domain.attempt import Claim
 from service.domain.errors import Unavailable
 from service.domain.events import JobEvent
 from service.domain.job import JobStatus
-from service.ports import JobStream, Nudges, Wake
+from service.ports.queue import JobStream, Nudges, Wake
 from service.supervision import Background
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import SLOTS

@@ -10,7 +10,8 @@ from service.domain.errors import LeaseLost
 from service.domain.events import EventType
 from service.domain.job import Job, JsonObject
 from service.domain.usage import Usage, UsageMeter
-from service.ports import CallClosing, CallOpening, Model, ModelReply, ModelRequest, UsageLedger
+from service.ports.attempts import CallClosing, CallOpening, UsageLedger
+from service.ports.model import Model, ModelReply, ModelRequest
 from service.supervision import Background
 from service.telemetry.metrics import MODEL_CALL_SECONDS, MODEL_CALLS
 from service.worker.bookkeeper import Bookkeeper

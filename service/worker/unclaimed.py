@@ -3,7 +3,9 @@
 from service.domain.attempt import Claim, Verdict
 from service.domain.errors import Unavailable
 from service.domain.events import final_event
-from service.ports import AttemptStore, EventLog, JobStream
+from service.ports.attempts import AttemptStore
+from service.ports.events import EventLog
+from service.ports.queue import JobStream
 from service.supervision import Background
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import JOBS_ENDED, LOST_MARKS

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from tests.architecture.sources import ROOT, SERVICE, modules, names_in
 
 LONGEST = 300
-# The contracts between all rooms, read as one list.
-LONGER = {"service/ports.py": 700}
 
 # Clocks that somebody may set, and what each of their readers does with the time of day.
 WALL_CLOCKS = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "date.today"}
@@ -36,7 +34,7 @@ def test_no_file_is_longer_than_one_can_keep_in_mind() -> None:
         if path.suffix in suffixes
     }
     assert len(lengths) > 100
-    assert {p: n for p, n in lengths.items() if n > LONGER.get(p, LONGEST)} == {}
+    assert {p: n for p, n in lengths.items() if n > LONGEST} == {}
 
 
 def test_only_settings_read_the_environment() -> None:

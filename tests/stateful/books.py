@@ -9,7 +9,7 @@ from uuid import UUID
 from service.domain.attempt import Fence
 from service.domain.job import Owner
 from service.domain.usage import Usage
-from service.ports import CallClosing, CallOpening
+from service.ports.attempts import CallClosing, CallOpening
 
 Day: TypeAlias = int
 

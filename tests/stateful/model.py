@@ -10,7 +10,9 @@ from service.domain.dead_letters import Redriven
 from service.domain.events import EventId, JobEvent
 from service.domain.job import Job, JobStatus, NewJob, Owner
 from service.domain.transitions import Complete, Fail, HandBack, Retry, Transition
-from service.ports import Accepted, Appended, CallClosing, CallOpening, ClaimTerms, Recorded
+from service.ports.attempts import CallClosing, CallOpening, ClaimTerms, Recorded
+from service.ports.events import Appended
+from service.ports.jobs import Accepted
 from tests.stateful.books import Books, Day
 
 _DAY: Final = 86_400

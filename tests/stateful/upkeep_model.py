@@ -6,7 +6,7 @@ from uuid import UUID
 
 from service.domain.attempt import Fence
 from service.domain.job import Job, JobStatus
-from service.ports import DueJob, RecordedEntry, Recovered
+from service.ports.upkeep import DueJob, RecordedEntry, Recovered
 from service.streams import keys
 from tests.stateful.model import Model, Row
 

@@ -13,7 +13,8 @@ from service.domain.events import EventType, JobEvent
 from service.domain.outcome import Outcome
 from service.domain.retry import RetryPolicy
 from service.domain.usage import Usage
-from service.ports import CallOpening, ClaimTerms, EntryLeases, LeaseStore
+from service.ports.attempts import CallOpening, ClaimTerms, LeaseStore
+from service.ports.queue import EntryLeases
 from service.streams.job_stream import RedisEntryLeases, RedisJobStream
 from service.worker.acknowledger import Acknowledger
 from service.worker.claim_clock import ClaimClock

@@ -9,7 +9,7 @@ from typing import Any
 from service.agent.anthropic_model import AnthropicModel
 from service.agent.model_stub import ModelStub, StubCall
 from service.domain.usage import UsageMeter
-from service.ports import ModelReply, ModelRequest
+from service.ports.model import ModelReply, ModelRequest
 
 KEY = "sk-ant-secret_of-the-test"
 STORY = "As a keeper of secrets, I want nobody to read this in a log"

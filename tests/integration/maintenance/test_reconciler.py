@@ -14,7 +14,7 @@ from service.domain.job import Job
 from service.domain.transitions import Complete, HandBack
 from service.embedded import EmbeddedValkey
 from service.maintenance import reconciler as reconciler_module
-from service.ports import StreamState
+from service.ports.upkeep import StreamState
 from service.postgres.pool import Database
 from service.streams import keys
 from service.streams.pending import RedisPending

@@ -8,7 +8,8 @@ from service.domain.attempt import Delivery, Fence
 from service.domain.job import Job, Owner
 from service.maintenance.reconciler import Reconciler
 from service.maintenance.relay import Relay
-from service.ports import EntryWriter, PendingEntries
+from service.ports.queue import EntryWriter
+from service.ports.upkeep import PendingEntries
 from service.streams import keys
 from service.streams.event_log import RedisEventLog
 from service.streams.pending import RedisPending

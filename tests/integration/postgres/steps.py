@@ -9,7 +9,7 @@ from service.domain.events import EventId
 from service.domain.job import Job, Owner
 from service.domain.transitions import Complete, HandBack, Retry
 from service.domain.usage import Usage
-from service.ports import ClaimTerms
+from service.ports.attempts import ClaimTerms
 from tests.fixtures.database import Observer, Stores
 from tests.fixtures.factories import (
     a_checkpoint,

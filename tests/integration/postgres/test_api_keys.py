@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 
 from service.domain.job import Owner
-from service.ports import ApiKey
+from service.ports.access import ApiKey
 from tests.fixtures.database import Observer, Stores
 
 OWNER = Owner("acme", "ann")

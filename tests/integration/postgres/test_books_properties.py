@@ -16,7 +16,7 @@ from service.domain.events import EventId
 from service.domain.job import Job, JobStatus
 from service.domain.transitions import Complete, Fail, HandBack, Retry, Transition
 from service.domain.usage import Usage
-from service.ports import CallOpening
+from service.ports.attempts import CallOpening
 from tests.fixtures.database import Observer, Stores
 from tests.fixtures.factories import a_checkpoint, a_closing, a_delivery, a_new_job, an_owner, terms
 from tests.integration.postgres.steps import assert_books_balance, expire_leases, row_of

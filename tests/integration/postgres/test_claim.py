@@ -9,7 +9,7 @@ from service.domain.attempt import Claim, Delivery, Verdict
 from service.domain.events import EventId
 from service.domain.job import JobStatus
 from service.domain.transitions import Fail
-from service.ports import ClaimTerms
+from service.ports.attempts import ClaimTerms
 from service.postgres import pool
 from tests.fixtures.database import Observer, Stores, open_stores
 from tests.fixtures.factories import a_delivery, an_id, an_opening, terms

@@ -9,7 +9,7 @@ from service.domain.errors import Unavailable
 from service.domain.events import EventId
 from service.domain.job import JobStatus
 from service.domain.transitions import Complete
-from service.ports import RecordedEntry, Recovered
+from service.ports.upkeep import RecordedEntry, Recovered
 from service.postgres import turns
 from tests.fixtures.database import Observer, Stores, open_stores
 from tests.fixtures.factories import an_id, an_opening, an_owner, terms

@@ -5,7 +5,7 @@ from collections import Counter
 
 from service.domain.attempt import Fence
 from service.domain.job import Owner
-from service.ports import DueJob
+from service.ports.upkeep import DueJob
 from service.postgres.statements import statement
 from tests.fixtures.database import USER_IN_STREAM, Observer, Stores, open_stores
 from tests.fixtures.factories import an_owner

@@ -9,7 +9,7 @@ import pytest
 
 from service.domain.attempt import Fence
 from service.domain.usage import Usage
-from service.ports import CallClosing
+from service.ports.attempts import CallClosing
 from service.telemetry.metrics import REGISTRY
 from tests.fixtures.database import Observer, Stores
 from tests.fixtures.factories import a_checkpoint, a_closing, a_new_job, an_opening, an_owner

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from service.domain.errors import Unavailable
 from service.domain.events import EventId, EventType, JobEvent
 from service.domain.frames import Frame
-from service.ports import Appended
+from service.ports.events import Appended
 from service.streams import event_feed, keys
 from service.streams.connection import command_client, once_client
 from service.streams.event_feed import RedisEventFeed

@@ -3,7 +3,7 @@
 import pytest
 
 from service.domain.errors import Unavailable
-from service.ports import StreamState
+from service.ports.upkeep import StreamState
 from service.streams import keys
 from service.streams.pending import RedisPending, parse_entry_id
 from tests.fixtures.streams import BOTH, JobStreams

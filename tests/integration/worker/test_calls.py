@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from service.domain.job import JobStatus, JsonObject
-from service.ports import Attempt
+from service.ports.agent import Attempt
 from tests.fixtures.agents import Acting
 from tests.fixtures.models import HeldModel, ScriptedModel
 from tests.fixtures.proxy import proxy_to

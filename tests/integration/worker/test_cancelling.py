@@ -6,7 +6,7 @@ from uuid import UUID
 
 from service.domain.errors import JobFinished
 from service.domain.job import JobStatus, JsonObject
-from service.ports import Attempt
+from service.ports.agent import Attempt
 from service.telemetry.metrics import REGISTRY
 from tests.fixtures.agents import Acting
 from tests.fixtures.models import HeldModel, overloaded

@@ -4,7 +4,7 @@ import pytest
 
 from service.domain.errors import FailureKind, JobFailure, ModelFailure
 from service.domain.job import JobStatus, JsonObject
-from service.ports import Attempt
+from service.ports.agent import Attempt
 from service.telemetry.metrics import REGISTRY
 from tests.fixtures.agents import Acting
 from tests.fixtures.models import HeldModel

@@ -10,7 +10,7 @@ import pytest
 
 from service.domain.events import EventType, JobEvent
 from service.domain.job import JobStatus, JsonObject
-from service.ports import Attempt
+from service.ports.agent import Attempt
 from service.telemetry.metrics import REGISTRY
 from service.worker import pool as pool_module
 from tests.fixtures.agents import Acting

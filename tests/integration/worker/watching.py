@@ -12,7 +12,8 @@ from service.domain.attempt import Claim, Delivery, Fence
 from service.domain.errors import Unavailable
 from service.domain.events import EventId, JobEvent
 from service.domain.transitions import Transition
-from service.ports import Appended, CallClosing, CallOpening, ClaimTerms, Recorded
+from service.ports.attempts import CallClosing, CallOpening, ClaimTerms, Recorded
+from service.ports.events import Appended
 from service.postgres.attempt_store import PostgresAttemptStore
 from service.postgres.usage_ledger import PostgresUsageLedger
 from service.streams.event_log import RedisEventLog

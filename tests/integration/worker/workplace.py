@@ -20,7 +20,7 @@ from service.domain.frames import Frame
 from service.domain.job import Job, JobStatus, JsonObject, NewJob
 from service.maintenance.reconciler import Reconciler
 from service.maintenance.relay import Relay
-from service.ports import Agent, Attempt
+from service.ports.agent import Agent, Attempt
 from service.settings import Settings
 from service.streams.pending import RedisPending
 from service.supervision import Background, Wakeup

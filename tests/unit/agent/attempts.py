@@ -13,7 +13,7 @@ from service.domain.attempt import Checkpoint
 from service.domain.events import EventType
 from service.domain.job import Job, JobStatus, JsonObject, Owner
 from service.domain.usage import Usage, UsageMeter
-from service.ports import Model, ModelReply, ModelRequest
+from service.ports.model import Model, ModelReply, ModelRequest
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 STORY = """# Sign in

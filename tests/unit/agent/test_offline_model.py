@@ -13,7 +13,7 @@ from service.domain.iterations import CONSOLIDATION, ITERATIONS
 from service.domain.job import JsonObject
 from service.domain.patches import apply_patches
 from service.domain.usage import UsageMeter
-from service.ports import ModelReply, ModelRequest
+from service.ports.model import ModelReply, ModelRequest
 from tests.unit.agent.attempts import STORY
 
 STORIES = {

@@ -10,7 +10,7 @@ from service.domain.errors import JobFailure
 from service.domain.events import EventType
 from service.domain.folding import fold
 from service.domain.job import JobStatus, JsonObject
-from service.ports import Model
+from service.ports.model import Model
 from tests.unit.agent.attempts import (
     Crash,
     DictAttempt,

@@ -15,7 +15,7 @@ from service.domain.events import EventType
 from service.domain.folding import fold
 from service.domain.iterations import CONSOLIDATION, ITERATIONS
 from service.domain.job import Job, JsonObject
-from service.ports import Model
+from service.ports.model import Model
 from tests.unit.agent.attempts import (
     DictAttempt,
     ScriptedModel,

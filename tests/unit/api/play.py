@@ -5,7 +5,7 @@ from dataclasses import replace
 from service.domain.events import BEGINNING, EventId, JobEvent
 from service.domain.frames import render
 from service.domain.job import JobStatus
-from service.ports import Recorded
+from service.ports.attempts import Recorded
 from tests.fixtures.event_logs import an_event
 from tests.unit.api.reading import Bench, fence_of
 

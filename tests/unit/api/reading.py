@@ -13,7 +13,7 @@ from service.domain.errors import Unavailable
 from service.domain.events import BEGINNING, EventId, EventType, JobEvent, Tail
 from service.domain.frames import Frame, render_snapshot
 from service.domain.job import Job, JobStatus, Owner
-from service.ports import Recorded
+from service.ports.attempts import Recorded
 from service.supervision import Background
 from tests.fixtures.event_logs import FailingEventLog, a_log, an_event, fake_client
 

@@ -15,7 +15,7 @@ from service.domain.api_keys import RANDOM_BYTES, NewKey, format_key
 from service.domain.errors import Unavailable
 from service.domain.job import Owner
 from service.domain.tiers import FREE, PRO
-from service.ports import ApiKey
+from service.ports.access import ApiKey
 from service.supervision import Background
 from service.telemetry.metrics import LOST_MARKS
 from tests.fixtures.waiting import eventually

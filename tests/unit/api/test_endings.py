@@ -11,7 +11,8 @@ import pytest
 from service.api.endings import Endings
 from service.domain.errors import Unavailable
 from service.domain.job import JobStatus
-from service.ports import JobStore, Recorded
+from service.ports.attempts import Recorded
+from service.ports.jobs import JobStore
 from service.supervision import Background
 from service.telemetry.metrics import LOOP_FAILURES
 from tests.fixtures.factories import an_id

@@ -14,7 +14,7 @@ from service.domain.dead_letters import Redriven
 from service.domain.errors import Unavailable
 from service.domain.events import EventId, JobEvent
 from service.domain.job import Job, JobStatus
-from service.ports import Appended
+from service.ports.events import Appended
 from service.telemetry.metrics import LOST_MARKS
 from tests.fixtures.factories import an_id
 from tests.unit.domain.jobs import a_job

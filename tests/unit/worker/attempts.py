@@ -15,13 +15,9 @@ from service.domain.attempt import Claim, Delivery, Fence, Verdict
 from service.domain.events import BEGINNING, EventId
 from service.domain.job import Job, JobStatus, JsonObject
 from service.domain.transitions import Complete, Fail, HandBack, Retry, Transition
-from service.ports import (
-    Attempt,
-    ClaimTerms,
-    EntryLeases,
-    LeaseStore,
-    Recorded,
-)
+from service.ports.agent import Attempt
+from service.ports.attempts import ClaimTerms, LeaseStore, Recorded
+from service.ports.queue import EntryLeases
 from service.supervision import Background
 from service.worker.acknowledger import Acknowledger
 from service.worker.dependencies import AttemptDependencies

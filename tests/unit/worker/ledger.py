@@ -8,7 +8,7 @@ from uuid import UUID
 from service.domain.attempt import Checkpoint, Fence
 from service.domain.errors import Unavailable
 from service.domain.usage import Usage
-from service.ports import CallClosing, CallOpening, Totals
+from service.ports.attempts import CallClosing, CallOpening, Totals
 
 
 @dataclass

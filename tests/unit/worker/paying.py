@@ -8,7 +8,7 @@ from typing import Any
 from service.domain.attempt import Checkpoint, Fence
 from service.domain.events import EventType
 from service.domain.job import JsonObject
-from service.ports import Model
+from service.ports.model import Model
 from service.supervision import Background
 from service.telemetry.metrics import REGISTRY
 from service.worker.running_attempt import RunningAttempt

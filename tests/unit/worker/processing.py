@@ -5,7 +5,7 @@ from typing import Any
 
 from service.domain.job import JsonObject
 from service.domain.transitions import Fail
-from service.ports import Attempt
+from service.ports.agent import Attempt
 from service.telemetry.metrics import REGISTRY
 from tests.fixtures.models import ScriptedModel, a_request
 from tests.fixtures.waiting import eventually

@@ -13,7 +13,8 @@ import pytest
 
 from service.domain.attempt import Claim, Delivery, Verdict
 from service.domain.errors import Unavailable
-from service.ports import AttemptStore, ClaimTerms, JobStream
+from service.ports.attempts import AttemptStore, ClaimTerms
+from service.ports.queue import JobStream
 from service.telemetry.metrics import REGISTRY
 from service.worker import consumer
 from service.worker.consumer import Consumer

@@ -8,7 +8,7 @@ import pytest
 
 from service.domain.job import JobStatus, JsonObject
 from service.domain.transitions import Complete, Fail, HandBack
-from service.ports import Attempt
+from service.ports.agent import Attempt
 from service.worker import processor
 from tests.fixtures.models import HeldModel, ScriptedModel
 from tests.fixtures.waiting import eventually

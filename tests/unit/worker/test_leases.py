@@ -13,7 +13,8 @@ import pytest
 
 from service.domain.attempt import Delivery, Fence
 from service.domain.errors import Unavailable
-from service.ports import EntryLeases, LeaseStore
+from service.ports.attempts import LeaseStore
+from service.ports.queue import EntryLeases
 from service.telemetry.metrics import REGISTRY
 from service.worker import leases
 from service.worker.leases import Lease, LeaseKeeper

@@ -12,7 +12,7 @@ from service.domain.errors import FailureKind, JobFailure, ModelFailure, Unavail
 from service.domain.events import EventType
 from service.domain.job import JsonObject
 from service.domain.transitions import Complete, Fail, Retry
-from service.ports import Attempt
+from service.ports.agent import Attempt
 from service.telemetry.metrics import REGISTRY
 from tests.fixtures.models import ScriptedModel
 from tests.fixtures.waiting import eventually

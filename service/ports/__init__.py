@@ -1,0 +1,1 @@
+"""The contracts between rooms that cannot see each other; bootstrap plugs them together."""
