@@ -33,6 +33,9 @@ from tests.fixtures.proxy import Proxy, proxy_to, redis_proxy_to
 WORKERS: Final = 8
 LEASE: Final = 6.0
 GRACE: Final = 2.0
+# Who has waited longest gets the next entry, so a victim that waits longer than all others does
+# not run idle by chance, as it may where more workers wait than jobs come in a second.
+_SERVED_FIRST: Final = {"USA_BLOCK": f"{GRACE - 0.1:g}"}
 ENVIRONMENT: Final = {
     "USA_HOST": "127.0.0.1",
     "USA_METRICS_PORT": "0",
@@ -113,7 +116,8 @@ class Member:
     def start(self, failpoints: Sequence[Failpoint] = ()) -> None:
         """Put the next process there, without waiting for it."""
         path = self.folder / f"{self.name}.{len(self.processes)}.log"
-        self.processes.append(ServiceProcess(self.command, self.environment, path, failpoints))
+        environment = self.environment | (_SERVED_FIRST if failpoints else {})
+        self.processes.append(ServiceProcess(self.command, environment, path, failpoints))
 
 
 @dataclass
