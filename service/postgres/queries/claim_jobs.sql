@@ -44,7 +44,10 @@ WITH wanted AS (
     status = 'processing', attempt = j.attempt + 1, worker_id = $3, entry_id = g.entry,
     lease_until = clock_timestamp() + make_interval(secs => $4),
     crash_count = j.crash_count + (g.ruling = 'take_over')::integer,
-    started_at = coalesce(j.started_at, clock_timestamp())
+    started_at = coalesce(j.started_at, clock_timestamp()),
+    -- They are null in the locked row. In the statement's snapshot, on which Postgres checks the
+    -- constraints first, a job that was redriven since still has them.
+    completed_at = NULL, final_event_id = NULL
   FROM judged g
   WHERE j.id = g.id AND g.ruling IN ('start', 'take_over')
   RETURNING j.*

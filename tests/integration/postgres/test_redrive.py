@@ -16,6 +16,7 @@ from service.domain.job import Job, JobStatus, Owner
 from service.domain.transitions import Fail
 from service.postgres import dead_letters as dead_letters_module
 from service.postgres.job_store import PostgresJobStore
+from service.postgres.statements import statement
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import JOBS_REDRIVEN
 from tests.fixtures.database import USER_IN_STREAM, Observer, Stores, open_stores
@@ -194,6 +195,20 @@ async def test_a_redrive_that_waited_for_another_one_finds_the_job_queued(
 
     assert len((await by_id).redriven) + len(await by_code) == 1
     assert (await row_of(observer, job_id))["attempt"] == 2
+
+
+async def test_a_claim_that_waited_for_a_redrive_starts_the_job(
+    stores: Stores, observer: Observer
+) -> None:
+    """Constraints are checked on what the claim makes of the row as it was before the wait, too."""
+    job_id = (await failed(stores)).fence.job_id
+    async with observer.transaction():
+        redrive = statement("redrive_failed_jobs")
+        await observer.run(redrive, [job_id], None, None, None, 1, USER_IN_STREAM)
+        claiming = asyncio.create_task(claimed(stores, job_id))
+        await observer.somebody_waits_for_a_lock()
+
+    assert (await claiming).fence.attempt == 3
 
 
 async def waiting_for_locks(observer: Observer, number: int) -> None:
