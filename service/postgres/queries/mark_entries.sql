@@ -4,7 +4,8 @@ WITH markable AS (
   SELECT j.id, i.entry_id FROM jobs j
   JOIN unnest($1::uuid[], $2::integer[], $3::text[]) AS i (id, attempt, entry_id)
     ON j.id = i.id AND j.attempt = i.attempt
-  WHERE j.status = 'queued' AND j.entry_id IS NULL
+  -- Not IS NULL, which would lead through an index of the whole queue instead of to these rows.
+  WHERE j.status = 'queued' AND coalesce(j.entry_id, '') = ''
   ORDER BY j.id
   FOR UPDATE OF j
 )

@@ -58,7 +58,8 @@ WITH RECURSIVE onward (tenant_id, user_id) AS (
   LIMIT $2
 ), taken AS (
   SELECT j.id, c.place FROM jobs j JOIN chosen c ON c.id = j.id
-  WHERE j.status = 'queued' AND j.entry_id IS NULL AND j.relay_after <= clock_timestamp()
+  -- Not IS NULL, which would lead through an index of the whole queue instead of to these rows.
+  WHERE j.status = 'queued' AND coalesce(j.entry_id, '') = '' AND j.relay_after <= clock_timestamp()
   ORDER BY j.id
   FOR UPDATE OF j SKIP LOCKED
 ), put_off AS (
