@@ -5,6 +5,9 @@ from time import monotonic
 from typing import TypeAlias
 
 from service.domain.errors import Unavailable
+from service.telemetry.logs import get_log
+
+_log = get_log(__name__)
 
 Step: TypeAlias = Callable[[], Awaitable[int]]
 
@@ -21,6 +24,8 @@ async def take_all(steps: Iterable[Step]) -> int:
         except Unavailable:
             raise
         except Exception as error:  # noqa: BLE001 - the other steps have work to do as well
+            # Not all of them are raised: an outage in a later step would hide even the first.
+            _log.error("round_step_failed", error=repr(error))
             failures.append(error)
     if failures:
         raise failures[0]
