@@ -84,7 +84,8 @@ class Verdict(StrEnum):
 class Claim:
     """The verdict on one delivery, with the job as it is after it.
 
-    `judged_at` is Postgres' time, like the job's own.
+    `judged_at` is Postgres' time, like the job's own. `is_damaged`: a finished call of the job is
+    written down in a form that this version cannot read.
     """
 
     delivery: Delivery
@@ -92,6 +93,7 @@ class Claim:
     job: Job | None = None
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     judged_at: datetime | None = None
+    is_damaged: bool = False
 
     @property
     def fence(self) -> Fence:

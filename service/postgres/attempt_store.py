@@ -6,7 +6,7 @@ from uuid import UUID
 
 from asyncpg import Record
 
-from service.domain.attempt import Checkpoint, Claim, Delivery, Fence, Verdict
+from service.domain.attempt import Claim, Delivery, Fence, Verdict
 from service.domain.events import EventId
 from service.domain.job import Job
 from service.domain.transitions import Complete, Fail, HandBack, Retry, Transition
@@ -14,7 +14,7 @@ from service.group_commit import GroupCommit
 from service.ports.attempts import ClaimTerms, Recorded
 from service.postgres.batches import array_statement, silent_statement
 from service.postgres.pool import Database
-from service.postgres.rows import checkpoints_from, job_from, recorded_from
+from service.postgres.rows import Checkpoints, checkpoints_from, job_from, recorded_from
 from service.postgres.storable import to_json
 from service.postgres.usage_ledger import abandon_calls
 from service.supervision import Background
@@ -78,9 +78,9 @@ class PostgresAttemptStore:
         checkpoints = await self._take_over(resumed)
         return {d.job_id: _claim(d, ruled.get(d.job_id), checkpoints) for d in deliveries}
 
-    async def _take_over(self, jobs: Sequence[Job]) -> dict[UUID, dict[str, Checkpoint]]:
+    async def _take_over(self, jobs: Sequence[Job]) -> Checkpoints:
         if not jobs:
-            return {}
+            return Checkpoints({})
         fences = [Fence(job.id, job.attempt) for job in jobs]
         await abandon_calls(self._database, fences)
         ids = [job.id for job in jobs]
@@ -139,15 +139,14 @@ def _is_resumed(row: Record) -> bool:
     return _RULINGS.get(row["ruling"]) is Verdict.CLAIMED and row["attempt"] > 1
 
 
-def _claim(
-    delivery: Delivery, row: Record | None, checkpoints: dict[UUID, dict[str, Checkpoint]]
-) -> Claim:
+def _claim(delivery: Delivery, row: Record | None, checkpoints: Checkpoints) -> Claim:
     if row is None:
         return Claim(delivery, Verdict.MISSING)
     verdict = _RULINGS.get(row["ruling"]) or Verdict(row["ruling"])
     job = job_from(row) if row["id"] is not None else None
-    known = checkpoints.get(delivery.job_id, {})
-    return Claim(delivery, verdict, job, known, row["judged_at"])
+    known = checkpoints.by_job.get(delivery.job_id, {})
+    is_damaged = delivery.job_id in checkpoints.damaged
+    return Claim(delivery, verdict, job, known, row["judged_at"], is_damaged)
 
 
 def _beside(first: Claim, delivery: Delivery) -> Claim:

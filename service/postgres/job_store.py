@@ -137,7 +137,7 @@ class PostgresJobStore:
     async def checkpoints(self, job_id: UUID) -> dict[str, Checkpoint]:
         """Read a job's finished model calls."""
         rows = await self._database.fetch("read_checkpoints", [job_id])
-        return checkpoints_from(rows).get(job_id, {})
+        return checkpoints_from(rows).by_job.get(job_id, {})
 
     async def totals(self, job_id: UUID) -> Totals:
         """Sum up a job's ledger."""

@@ -1,6 +1,7 @@
 """Rows to values."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,9 @@ from service.domain.attempt import Checkpoint
 from service.domain.job import Job, JobStatus, Owner
 from service.domain.usage import Usage
 from service.ports.attempts import Recorded, Totals
+from service.telemetry.logs import get_log
+
+_log = get_log(__name__)
 
 
 def job_from(row: Record) -> Job:
@@ -52,13 +56,26 @@ def recorded_from(row: Record, *, applied: bool = False) -> Recorded:
     )
 
 
-def checkpoints_from(rows: Iterable[Record]) -> dict[UUID, dict[str, Checkpoint]]:
-    """Group checkpoint rows by job and step."""
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """Finished calls by job and step; `damaged` are the jobs of which one cannot be read."""
+
+    by_job: Mapping[UUID, dict[str, Checkpoint]]
+    damaged: frozenset[UUID] = frozenset()
+
+
+def checkpoints_from(rows: Iterable[Record]) -> Checkpoints:
+    """Group checkpoint rows; one that cannot be read is logged, and stops no other job."""
     found: dict[UUID, dict[str, Checkpoint]] = {}
+    damaged: set[UUID] = set()
     for row in rows:
-        checkpoint = Checkpoint.from_json(row["step"], row["output"])
-        found.setdefault(row["job_id"], {})[row["step"]] = checkpoint
-    return found
+        job_id, step = row["job_id"], row["step"]
+        try:
+            found.setdefault(job_id, {})[step] = Checkpoint.from_json(step, row["output"])
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            _log.error("unreadable_checkpoint", job=str(job_id), step=step, error=repr(error))
+            damaged.add(job_id)
+    return Checkpoints(found, frozenset(damaged))
 
 
 def totals_from(row: Record) -> Totals:

@@ -194,6 +194,10 @@ class JobProcessor:
         if agent is None:
             message = f"this worker has no agent {self._job.agent!r}"
             return Failed("PROCESSING_ERROR", message, retryable=True)
+        if self._claim.is_damaged:
+            # To go on without it would be to pay again; another version may read it.
+            message = "this worker cannot read a finished call of the job"
+            return Failed("PROCESSING_ERROR", message, retryable=True)
         try:
             return Succeeded(await agent.run(self._attempt))
         except StopRequested:

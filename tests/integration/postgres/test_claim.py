@@ -286,6 +286,41 @@ async def test_a_resumed_job_comes_with_its_checkpoints_and_without_open_calls(
     assert (totals.calls, totals.usage.input, totals.usage.estimated) == (2, 170, True)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "output - 'usage'",
+        "'[]'",
+        "'null'",
+        "jsonb_set(output, '{costUsd}', '\"dear\"')",
+        "jsonb_set(output, '{usage}', '7')",
+    ],
+)
+async def test_a_checkpoint_that_cannot_be_read_stops_no_neighbour(
+    stores: Stores, observer: Observer, damage: str
+) -> None:
+    resumed = [await claimed(stores) for _ in range(2)]
+    for each in resumed:
+        await finish_a_call(stores, each, 1, step="validation/draft")
+        await finish_a_call(stores, each, 2, step="validation/verify")
+    damaged = resumed[0].fence.job_id
+    await observer.run(
+        f"UPDATE checkpoints SET output = {damage}"  # noqa: S608 - of this list
+        " WHERE job_id = $1 AND step = 'validation/draft'",
+        damaged,
+    )
+    await expire_leases(observer)
+
+    deliveries = [a_delivery(each.fence.job_id) for each in resumed]
+    claims = await stores.attempts.claim(deliveries, terms("worker-2", suspects_allowed=2))
+
+    assert [claim.verdict for claim in claims] == [Verdict.CLAIMED] * 2
+    assert [claim.is_damaged for claim in claims] == [True, False]
+    assert sorted(claims[1].checkpoints) == ["validation/draft", "validation/verify"]
+    # Whoever only looks at the job sees what can be read.
+    assert list(await stores.jobs.checkpoints(damaged)) == ["validation/verify"]
+
+
 async def test_a_job_started_for_the_first_time_reads_no_checkpoints_of_its_neighbours(
     stores: Stores, observer: Observer
 ) -> None:

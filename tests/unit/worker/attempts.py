@@ -124,6 +124,7 @@ async def a_bench(
     act: Callable[[Attempt], Any],
     *,
     judged_at: datetime = NOON,
+    is_damaged: bool = False,
     client: FakeAsyncRedis | None = None,
     **changes: Any,
 ) -> AsyncIterator[Bench]:
@@ -135,7 +136,7 @@ async def a_bench(
     log = a_log(client or fake_client(), background)
     leases = LeaseKeeper(_no_stores, worker_id="worker-1", lease=60.0, renew_every=60.0)
     processor = JobProcessor(
-        Claim(DELIVERY, Verdict.CLAIMED, job, judged_at=judged_at),
+        Claim(DELIVERY, Verdict.CLAIMED, job, judged_at=judged_at, is_damaged=is_damaged),
         AttemptDependencies(
             worker_id="worker-1",
             agents={JOB.agent: Acting(act, JOB.agent)},

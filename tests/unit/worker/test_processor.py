@@ -86,6 +86,17 @@ async def test_an_agent_that_this_worker_does_not_know_may_be_known_to_another()
         assert transition.code == "PROCESSING_ERROR"
 
 
+async def test_what_this_worker_cannot_read_is_not_paid_again_and_left_to_another() -> None:
+    model = ScriptedModel()
+    async with a_bench(paying(model), is_damaged=True) as bench:
+        await bench.processor.process()
+
+        (transition,) = bench.attempts.recorded
+        assert isinstance(transition, Retry)
+        assert transition.message == "this worker cannot read a finished call of the job"
+    assert model.called == []
+
+
 async def test_the_last_error_of_the_budget_fails_the_job() -> None:
     async with a_bench(for_ever, agent="newer", error_count=2) as bench:
         await bench.processor.process()
