@@ -50,10 +50,13 @@ async def read_history(world: World) -> History:
 
 
 def waits_after(history: History, held: Mapping[UUID, int], since: float) -> list[float]:
-    """Seconds from `since` until each job ran again, by a later attempt, or had ended."""
+    """Seconds from `since` until each job ran again, by a later attempt, or had ended.
+
+    One that had moved on between the look at it and the fault has not waited at all.
+    """
     return [
         next(
-            (s.at - since for s in history.get(job_id, ()) if s.at > since and _moved(s, attempt)),
+            (max(0.0, s.at - since) for s in history.get(job_id, ()) if _moved(s, attempt)),
             float("inf"),
         )
         for job_id, attempt in held.items()
@@ -61,6 +64,8 @@ def waits_after(history: History, held: Mapping[UUID, int], since: float) -> lis
 
 
 def _moved(step: Step, attempt: int) -> bool:
+    if step.attempt < attempt:
+        return False
     if step.status == "processing":
         return step.attempt > attempt
     return step.status != "queued"

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Mapping
 from functools import partial
+from time import monotonic
 from uuid import UUID
 
 from tests.chaos.faults.injury import HAND_BACK, TAKEOVER, Injury, Kind, eventually_running
@@ -11,6 +12,7 @@ from tests.chaos.recovery import running_on
 from tests.chaos.world import GRACE, LEASE, Member, signal_process
 
 _ANSWER = 0.5
+_LOOK = 0.05
 
 
 async def _busiest(injury: Injury) -> tuple[Member, Mapping[UUID, int]]:
@@ -60,8 +62,11 @@ async def terminate_then_kill_worker(injury: Injury) -> None:
     """SIGTERM, and kill -9 before the grace is over."""
     victim, held = await _busiest(injury)
     signal_process(victim, signal.SIGTERM)
-    await asyncio.sleep(GRACE / 2)
-    held = await running_on(injury.world, victim) or held
+    deadline = monotonic() + GRACE / 2
+    # Not later than with one job left, or there would be nobody to hurt.
+    while len(held) > 1 and monotonic() < deadline:
+        await asyncio.sleep(_LOOK)
+        held = await running_on(injury.world, victim)
     signal_process(victim, signal.SIGKILL)
     injury.hit(held)
     await injury.world.replace(victim)
