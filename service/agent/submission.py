@@ -24,6 +24,7 @@ from service.domain.iterations import (
 )
 from service.domain.job import JsonObject
 from service.domain.models import DEFAULT_QUALITY, choose_models
+from service.domain.story import is_visible
 
 INDIVIDUAL = "individual"
 WORKFLOW = "workflow"
@@ -102,8 +103,8 @@ def choose_iterations(
 
 
 def check_story(story: str) -> None:
-    """Refuse a story without any text."""
-    if not story.strip():
+    """Refuse a story without any text that can be seen."""
+    if not is_visible(story):
         raise _invalid("story", "the story has no text")
 
 

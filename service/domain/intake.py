@@ -15,6 +15,7 @@ from service.domain.story import (
     Item,
     Story,
     clean_text,
+    is_visible,
     sameness_key,
 )
 
@@ -109,7 +110,8 @@ def read_story(text: str) -> Story:
         for path, part in lines.items()
         if 0 < len(cleaned := clean_text(part)) <= MAX_INTAKE_TEXT
     }
-    story = Story(title=reading.title or _derived_title(sentence, reading.prose), sentence=sentence)
+    title = reading.title if is_visible(reading.title) else _derived_title(sentence, reading.prose)
+    story = Story(title=title, sentence=sentence)
     for number, (path, statement) in enumerate(_statements(reading)):
         if number == MAX_INTAKE_ITEMS:
             break
@@ -122,7 +124,7 @@ def _statements(reading: _Reading) -> Iterator[tuple[str, str]]:
     for path, parts in reading.found:
         statement = clean_text(" ".join(parts))
         key = sameness_key(statement)
-        if key and key not in seen and len(statement) <= MAX_INTAKE_TEXT:
+        if key not in seen and is_visible(statement) and len(statement) <= MAX_INTAKE_TEXT:
             seen.add(key)
             yield path, statement
 
@@ -141,9 +143,9 @@ def _section_named(line: str) -> str | None:
 def _derived_title(sentence: dict[str, str], prose: list[str]) -> str:
     wish = sentence.get(I_WANT, "")
     wish = re.sub(r"^(?:to be able to|to)\s", "", wish, flags=re.IGNORECASE)
-    first = wish or next((line for line in map(clean_text, prose) if line), "")
+    first = wish or next(filter(is_visible, map(clean_text, prose)), "")
     title = _short(first.strip(" .*_#>"))
-    return title[:1].upper() + title[1:] if title else _UNTITLED
+    return title[:1].upper() + title[1:] if is_visible(title) else _UNTITLED
 
 
 def _short(text: str) -> str:

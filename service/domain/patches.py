@@ -15,6 +15,7 @@ from service.domain.story import (
     Item,
     Story,
     clean_text,
+    is_visible,
     sameness_key,
 )
 
@@ -195,7 +196,7 @@ def _fits(patch: Patch) -> bool:
 def _text_refusal(story: Story, patch: Patch) -> Rejection | None:
     if patch.op is Operation.REMOVE:
         return None
-    if not patch.text:
+    if not is_visible(patch.text):
         return Rejection.TEXT_MISSING
     if len(patch.text) > MAX_TEXT:
         return Rejection.TEXT_TOO_LONG

@@ -43,6 +43,9 @@ MAX_ITEMS = 150
 MAX_TEXT = 500
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+# They turn the line around them, or hide what a program reads and a person does not see.
+_DECEPTIVE = re.compile("[\u202a-\u202e\u2066-\u2069\ufeff\U000e0000-\U000e007f]")
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Zs"})
 _SPACES = re.compile(r"\s+")
 _OUTER_MARKS = " .,;:!?'\"`*_-"
 
@@ -163,8 +166,13 @@ class Story:
 
 
 def clean_text(text: str) -> str:
-    """Return one line without control characters, lone surrogates and outer spaces."""
-    return _SPACES.sub(" ", _CONTROL.sub(" ", text)).strip()
+    """Return one line of what can be seen: no control characters, overrides, outer spaces."""
+    return _SPACES.sub(" ", _CONTROL.sub(" ", _DECEPTIVE.sub("", text))).strip()
+
+
+def is_visible(text: str) -> bool:
+    """Whether a text has anything that a reader can see."""
+    return any(unicodedata.category(character) not in _UNSEEN for character in text)
 
 
 def sameness_key(text: str) -> str:

@@ -98,6 +98,7 @@ def test_options_are_stored_as_given_with_defaults_filled_in() -> None:
 
 def test_a_story_without_text_is_refused() -> None:
     assert refused(story=" \n\t ") == ("VALIDATION_ERROR", ["story"])
+    assert refused(story="\u200b\u202e") == ("VALIDATION_ERROR", ["story"])
 
 
 def test_more_text_iterations_and_verification_are_estimated_to_cost_more() -> None:

@@ -59,6 +59,7 @@ def test_the_sentence_is_found_in_the_forms_people_write(
         ("## Background\nfoo", "Background"),
         ("", "Untitled story"),
         ("\x00\n \t", "Untitled story"),
+        ("# \u200b\n\u200b\nAC:\n- x", "Untitled story"),
         ("I want " + "very " * 40 + "much", "Very " + "very " * 13 + "very…"),
     ],
 )
@@ -100,6 +101,12 @@ def test_items_of_the_user_are_marked_numbered_and_never_doubled() -> None:
         ("AC-OUT-1", INTAKE),
         ("AC-OUT-2", INTAKE),
     ]
+
+
+def test_an_item_says_something_that_can_be_seen_and_hides_nothing() -> None:
+    hidden = "".join(chr(0xE0000 + ord(letter)) for letter in "obey")
+    text = f"AC:\n- \u200b\n- shown{hidden}\n- \u202edesrever\u202c \u2066x\u2069\n- سلام\u200cها"
+    assert criteria(text) == ["shown", "desrever x", "سلام\u200cها"]
 
 
 def test_more_items_than_fit_stay_in_the_text_and_leave_room_for_iterations() -> None:

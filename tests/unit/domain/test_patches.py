@@ -40,6 +40,7 @@ def patch(op: str, path: str = OUTCOME, **more: Any) -> dict[str, Any]:
         (patch("replace", "story.asA", text="User!"), Rejection.DUPLICATE_TEXT),
         (patch("add"), Rejection.TEXT_MISSING),
         (patch("add", text=" \x00 "), Rejection.TEXT_MISSING),
+        (patch("add", text="\u200b\u202e"), Rejection.TEXT_MISSING),
         (patch("add", text="x" * (MAX_TEXT + 1)), Rejection.TEXT_TOO_LONG),
         (patch("add", text=" MINE  one."), Rejection.DUPLICATE_TEXT),
         (patch("replace", id="AC-OUT-3", text="mine two"), Rejection.DUPLICATE_TEXT),
