@@ -13,6 +13,7 @@ from service.domain.iterations import find_iteration
 from service.domain.job import Job, JsonObject
 from service.domain.markdown import render_markdown
 from service.domain.models import ModelChoice
+from service.domain.patches import Operation
 from service.domain.story import Story
 
 
@@ -73,7 +74,7 @@ class StoryRun:
         replies = [reply for run in self.finished for reply in run.replies]
         result: JsonObject = {
             "story": self.story.as_json(),
-            "markdown": render_markdown(self.story, self._job.story),
+            "markdown": render_markdown(self.story, self._job.story, _origins(self.finished)),
             "originalStory": self._job.story,
             "iterations": [_summary(run) for run in self.finished],
         }
@@ -120,6 +121,16 @@ def completion(run: IterationRun) -> JsonObject:
 def _summary(run: IterationRun) -> JsonObject:
     details = completion(run)
     return {"id": details.pop("iteration"), **details}
+
+
+def _origins(runs: Sequence[IterationRun]) -> dict[str, str]:
+    """Return which iteration added each item, by id."""
+    return {
+        patch.id: run.assignment.iteration.id
+        for run in runs
+        for patch in run.kept.applied
+        if patch.op is Operation.ADD and patch.id is not None
+    }
 
 
 def _reviews(runs: Sequence[IterationRun]) -> list[JsonObject]:

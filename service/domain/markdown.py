@@ -1,7 +1,7 @@
 """Renders a story as Markdown, always the same way."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from service.domain.story import (
     AS_A,
@@ -17,10 +17,13 @@ from service.domain.story import (
     SYSTEM_CRITERIA,
     TELEMETRY,
     USER_VISIBLE,
+    Item,
     Story,
+    clean_text,
 )
 
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|~])")
+# An ampersand is escaped where it begins an entity, a hash where it ends a heading.
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|~]|&(?=#?\w+;)|#\Z)")
 _ARTICLE = re.compile(r"(?:an?|the)\s", re.IGNORECASE)
 _BACKTICKS = re.compile(r"`+")
 _SECTIONS = (
@@ -41,14 +44,17 @@ _CLOSING = (
 )
 
 
-def render_markdown(story: Story, original: str) -> str:
-    """Return the story, empty lists left out, and the submitted text verbatim at its end."""
+def render_markdown(story: Story, original: str, origins: Mapping[str, str]) -> str:
+    """Return the story, empty lists left out, and the submitted text verbatim at its end.
+
+    `origins` names the iteration that added an item, by id, also for items merged away.
+    """
     blocks = [f"# {_escape(story.title)}", *_sentence(story)]
-    blocks += _lists(story, _SECTIONS)
-    notes = list(_lists(story, _NOTES))
+    blocks += _lists(story, _SECTIONS, origins)
+    notes = list(_lists(story, _NOTES, origins))
     if notes:
         blocks += ["## Implementation notes", *notes]
-    blocks += _lists(story, _CLOSING)
+    blocks += _lists(story, _CLOSING, origins)
     blocks += ["## Original story", _fenced(original)]
     return "\n\n".join(blocks) + "\n"
 
@@ -68,16 +74,26 @@ def _sentence(story: Story) -> Iterator[str]:
         yield ",  \n".join(lines) + "."
 
 
-def _lists(story: Story, sections: tuple[tuple[str, str], ...]) -> Iterator[str]:
+def _lists(
+    story: Story, sections: tuple[tuple[str, str], ...], origins: Mapping[str, str]
+) -> Iterator[str]:
     for path, heading in sections:
         items = story.items(path)
         if items:
             yield heading
-            yield "\n".join(f"- [{item.id}] {_escape(item.text)}" for item in items)
+            yield "\n".join(f"- [{_label(item, origins)}] {_escape(item.text)}" for item in items)
+
+
+def _label(item: Item, origins: Mapping[str, str]) -> str:
+    """Name an item, its iteration, and those whose items were merged into it."""
+    merged = dict.fromkeys(origins[each] for each in item.merged_from if each in origins)
+    others = [iteration for iteration in merged if iteration != item.iteration]
+    return f"{item.id} · {item.iteration}" + (f", with {', '.join(others)}" if others else "")
 
 
 def _escape(text: str) -> str:
-    return _SPECIAL.sub(r"\\\1", text)
+    """Return one line that is nothing but text, whatever it says."""
+    return _SPECIAL.sub(r"\\\1", clean_text(text))
 
 
 def _fenced(text: str) -> str:

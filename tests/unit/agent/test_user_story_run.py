@@ -220,6 +220,14 @@ async def test_the_result_holds_totals_texts_and_models() -> None:
     assert [each["id"] for each in result["iterations"]] == ["validation", "security"]
 
 
+async def test_the_markdown_names_the_iterations_that_went_into_a_merged_item() -> None:
+    merger = {"op": "merge", "path": GOOD["path"], "ids": ["AC-OUT-2", "AC-OUT-3"], "text": "All."}
+    script = {"user-roles/draft": drafted(GOOD), "validation/draft": drafted(merger, BETTER)}
+    result, _ = await run(ScriptedModel(script), a_job("user-roles", "validation"))
+    assert "- [AC-OUT-2 · intake, with user-roles] All.\n" in result["markdown"]
+    assert f"- [AC-OUT-4 · validation] {BETTER['text']}\n" in result["markdown"]
+
+
 async def test_one_unknown_price_makes_the_cost_unknown() -> None:
     result, _ = await run(ScriptedModel(price=None), a_job("validation"))
     assert result["costUsd"] is None

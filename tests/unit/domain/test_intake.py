@@ -112,7 +112,7 @@ def test_an_item_says_something_that_can_be_seen_and_hides_nothing() -> None:
 def test_more_items_than_fit_stay_in_the_text_and_leave_room_for_iterations() -> None:
     text = "AC:\n" + "\n".join(f"- item {number}" for number in range(200))
     assert len(criteria(text)) == MAX_INTAKE_ITEMS < MAX_ITEMS
-    assert "- item 199" in render_markdown(read_story(text), text)
+    assert "- item 199" in render_markdown(read_story(text), text, {})
     assert criteria("AC:\n- " + "x" * (MAX_INTAKE_TEXT + 1)) == []
 
 
@@ -134,7 +134,7 @@ def test_any_text_survives_verbatim_and_any_structure_can_be_stored(text: str) -
     assert "\\u0000" not in shown
     assert shown.encode().decode() == shown
     assert story.title
-    assert text in render_markdown(story, text)
+    assert text in render_markdown(story, text, {})
     assert read_story(text) == story
 
 
