@@ -14,7 +14,7 @@ from service.domain.job import JsonObject
 from service.domain.patches import apply_patches
 from service.domain.usage import UsageMeter
 from service.ports.model import ModelReply, ModelRequest
-from tests.unit.agent.attempts import STORY
+from tests.fixtures.attempts import STORY
 
 STORIES = {
     "whole": STORY,

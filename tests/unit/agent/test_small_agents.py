@@ -8,7 +8,7 @@ from service.agent.sleep import SleepAgent
 from service.domain.errors import FailureKind, InvalidInput, ModelFailure
 from service.domain.events import EventType
 from service.domain.job import Job, JsonObject
-from tests.unit.agent.attempts import Crash, DictAttempt, a_job
+from tests.fixtures.attempts import Crash, DictAttempt, a_job
 
 
 def sleeping_job(options: JsonObject, error_count: int = 0) -> Job:

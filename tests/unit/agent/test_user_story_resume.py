@@ -11,7 +11,7 @@ from service.domain.events import EventType
 from service.domain.folding import fold
 from service.domain.job import JobStatus, JsonObject
 from service.ports.model import Model
-from tests.unit.agent.attempts import (
+from tests.fixtures.attempts import (
     Crash,
     DictAttempt,
     ScriptedModel,

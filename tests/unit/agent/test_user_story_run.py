@@ -16,7 +16,7 @@ from service.domain.folding import fold
 from service.domain.iterations import CONSOLIDATION, ITERATIONS
 from service.domain.job import Job, JsonObject
 from service.ports.model import Model
-from tests.unit.agent.attempts import (
+from tests.fixtures.attempts import (
     DictAttempt,
     ScriptedModel,
     a_job,
