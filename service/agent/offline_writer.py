@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 
 from service.agent.offline_phrases import PHRASES, TOPICS
 from service.domain.iterations import CONSOLIDATION
@@ -12,6 +13,8 @@ _MOST_FOR_TOPICS = 2
 _MOST_PATCHES = 4
 _LONGEST_PART = 110
 _ALIKE = 0.8
+_LETTERS_LOOKED_AT = 2000
+_SLOT = re.compile(r"\{(\w+)\}")
 _ARTICLE = re.compile(r"(?:an?|the)\s+", re.IGNORECASE)
 _WISH_START = re.compile(r"(?:to\s+be\s+able\s+to|be\s+able\s+to|to)\s+", re.IGNORECASE)
 _PERSONS = (
@@ -41,6 +44,8 @@ def write_verification(subject: JsonObject) -> str:
 
 
 def _additions(story: Story, iteration: str, original: str) -> list[JsonObject]:
+    if not _is_in_our_script(f"{story.title} {original}"):
+        return []
     # The benefit names things that this story is not about.
     said = f"{story.title} {story.line(I_WANT) or original}"
     topics = {topic for topic, pattern in TOPICS.items() if pattern.search(said)}
@@ -59,6 +64,13 @@ def _additions(story: Story, iteration: str, original: str) -> list[JsonObject]:
     ]
 
 
+def _is_in_our_script(text: str) -> bool:
+    """Whether English sentences would not stand among letters of another script."""
+    letters = [each for each in text[:_LETTERS_LOOKED_AT] if each.isalpha()]
+    latin = sum(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
+    return 2 * latin >= len(letters)
+
+
 def _parts(story: Story) -> dict[str, str]:
     role = _ARTICLE.sub("", _short(story.line(AS_A)), count=1) or "person"
     wish = _short(story.line(I_WANT))
@@ -67,7 +79,8 @@ def _parts(story: Story) -> dict[str, str]:
     elif wish:
         action = f"get {wish}"
     else:
-        action = f"do what “{_short(story.title)}” asks for"
+        # Any other words may be instructions, which are not repeated as if they were a wish.
+        action = "do what this story asks for"
     benefit = story.line(SO_THAT)
     return {
         "role": role,
@@ -84,10 +97,8 @@ def _from_outside(text: str) -> str:
 
 
 def _sentence(template: str, parts: dict[str, str]) -> str:
-    text = template
-    for name, value in parts.items():
-        text = text.replace(f"{{{name}}}", value)
-    return text
+    # In one pass, since a part may look like a slot itself.
+    return _SLOT.sub(lambda slot: parts[slot[1]], template)
 
 
 def _reason(topic: str | None, parts: dict[str, str]) -> str:
