@@ -15,6 +15,7 @@ from service.domain.story import (
     Item,
     Story,
     clean_text,
+    honest_text,
     is_visible,
     sameness_key,
 )
@@ -102,7 +103,7 @@ class _Reading:
 def read_story(text: str) -> Story:
     """Structure what can be understood of a text, at most `MAX_INTAKE_ITEMS` items of it."""
     reading = _Reading()
-    for line in _LINE_END.split(text):
+    for line in _LINE_END.split(honest_text(text)):
         reading.add(line)
     lines = read_sentence("\n".join(reading.prose))
     sentence = {
@@ -144,7 +145,7 @@ def _derived_title(sentence: dict[str, str], prose: list[str]) -> str:
     wish = sentence.get(I_WANT, "")
     wish = re.sub(r"^(?:to be able to|to)\s", "", wish, flags=re.IGNORECASE)
     first = wish or next(filter(is_visible, map(clean_text, prose)), "")
-    title = _short(first.strip(" .*_#>"))
+    title = _short(first.lstrip(" .*_#>").rstrip(" .*_"))
     return title[:1].upper() + title[1:] if is_visible(title) else _UNTITLED
 
 

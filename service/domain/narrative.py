@@ -20,17 +20,18 @@ _PARAGRAPH_END = re.compile(r"\n[ \t]*\n")
 _ABBREVIATIONS = ("Mr", "Ms", "Mrs", "Dr", "No", "vs", "etc", "e.g", "i.e")
 _SENTENCE_END = re.compile(
     "".join(rf"(?<!\b{re.escape(short)})" for short in _ABBREVIATIONS)
-    + r"[.!?](?=\s+[A-Z\"“]|\s*\Z)"
+    + r"[.!?](?=\s+[A-Z\"“]|[ \t]*\n|\s*\Z)"
 )
+_QUOTE_MARK = re.compile(r"^[ \t]*>+", re.MULTILINE)
 _EMPHASIS = re.compile(r"\*{2,3}|_{2,3}")
 _RUNS = re.compile(r"[ \t\u00a0]+")
 _FARTHEST = 4000
-_OUTER = ' \t\n,;:.>*_-"“”'
+_OUTER = ' \t\n,;:.*_-"“”'
 
 
 def read_sentence(prose: str) -> Mapping[str, str]:
     """Return the parts of the first such sentence, by path; parts that are missing are left out."""
-    text = _RUNS.sub(" ", _EMPHASIS.sub(" ", prose))
+    text = _RUNS.sub(" ", _EMPHASIS.sub(" ", _QUOTE_MARK.sub("", prose)))
     wish = _WISH.search(text)
     if wish is None:
         return {}

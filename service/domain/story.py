@@ -165,9 +165,14 @@ class Story:
         )
 
 
+def honest_text(text: str) -> str:
+    """Leave out what turns or hides other characters; lines and spaces stay."""
+    return _DECEPTIVE.sub("", text)
+
+
 def clean_text(text: str) -> str:
     """Return one line of what can be seen: no control characters, overrides, outer spaces."""
-    return _SPACES.sub(" ", _CONTROL.sub(" ", _DECEPTIVE.sub("", text))).strip()
+    return _SPACES.sub(" ", _CONTROL.sub(" ", honest_text(text))).strip()
 
 
 def is_visible(text: str) -> bool:
