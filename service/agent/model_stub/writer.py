@@ -12,6 +12,7 @@ from service.domain.job import JsonObject
 
 Writer: TypeAlias = Callable[[JsonObject], str]
 
+_OPERATIONS = re.compile(r"Operations you may use: (.*)")
 _ALWAYS_ALLOWED_PATH = "openQuestions"
 _PATH = re.compile(
     r"\b(userVisibleBehavior|outcomeAcceptanceCriteria|systemAcceptanceCriteria"
@@ -20,7 +21,7 @@ _PATH = re.compile(
 
 
 def write_reply(body: JsonObject) -> str:
-    """Draft two additions, or approve, or fill in whatever the schema asks for.
+    """Draft two additions where they are allowed, or approve, or fill in what the schema asks for.
 
     The same request always gets the same reply.
     """
@@ -36,7 +37,12 @@ def write_reply(body: JsonObject) -> str:
 
 
 def _patches(body: JsonObject, root: dict[str, Any]) -> list[JsonObject]:
-    path = _allowed_path(body)
+    rules = _most_specific(body)
+    operations = _OPERATIONS.search(rules)
+    if operations is not None and "`add`" not in operations[1]:
+        return []
+    found = _PATH.search(rules)
+    path = found[1] if found else _ALWAYS_ALLOWED_PATH
     mark = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()[:8]
     texts = (
         f"Given the story is in use, when an entry is left out, then the message names it ({mark})",
@@ -68,11 +74,10 @@ def _allows_adding(shape: dict[str, Any]) -> bool:
     return "add" in op.get("enum", [op.get("const", "add")])
 
 
-def _allowed_path(body: JsonObject) -> str:
-    """Find the iteration's own path: the last system block is the most specific one."""
+def _most_specific(body: JsonObject) -> str:
+    """Return the last system block, which is the iteration's own."""
     blocks = blocks_of(body.get("system", []))
-    found = _PATH.search(str(blocks[-1]["text"])) if blocks else None
-    return found.group(1) if found else _ALWAYS_ALLOWED_PATH
+    return str(blocks[-1]["text"]) if blocks else ""
 
 
 def _resolve(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:

@@ -183,6 +183,15 @@ async def test_a_verification_passes_and_a_draft_adds_to_the_iterations_own_path
     await model.close()
 
 
+async def test_a_draft_adds_nothing_where_its_prompt_does_not_let_it_add(
+    model_stub: ModelStub,
+) -> None:
+    model = make_model(model_stub)
+    reply = await ask(model, system=("rules", "Operations you may use: `merge`, `replace`."))
+    assert json.loads(reply.text) == {"patches": []}
+    await model.close()
+
+
 async def test_an_own_writer_writes_the_replies() -> None:
     stub = ModelStub(writer=lambda body: f"You said {body['messages'][0]['content']}")
     await stub.start()
