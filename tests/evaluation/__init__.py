@@ -1,0 +1,1 @@
+"""Stories that every writer must do well on, and the checks that say so."""
