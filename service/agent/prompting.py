@@ -8,7 +8,7 @@ from service.agent.replies import DRAFT_SCHEMA, VERIFICATION_SCHEMA
 from service.domain.iterations import Iteration
 from service.domain.job import JsonObject
 from service.domain.models import ModelChoice
-from service.domain.story import Story
+from service.domain.story import INTAKE, LIST_PATHS, STORY_PATHS, Story
 from service.ports.model import ModelRequest
 
 # Thinking counts as output, so these leave far more room than an answer needs.
@@ -62,7 +62,7 @@ class Assignment:
             "focus": focus,
             **self._product(),
             "originalStory": self.original,
-            "before": self.story.as_json(),
+            "before": story_for_prompt(self.story),
             "patches": patches,
         }
         return ModelRequest(
@@ -81,14 +81,17 @@ class Assignment:
         material = {
             **self._product(),
             "originalStory": self.original,
-            "story": self.story.as_json(),
+            "story": story_for_prompt(self.story),
             **more,
         }
         prompt = self.prompts.by_iteration[self.iteration.id]
         return ModelRequest(
             purpose=phase,
             model=self.models.draft,
-            system=(self.prompts.shared, f"{prompt}\n\n{_limits(self.iteration)}"),
+            system=(
+                f"{self.prompts.patching}\n\n{self.prompts.shared}",
+                f"{prompt}\n\n{_limits(self.iteration)}",
+            ),
             user=_message(task, material),
             schema=DRAFT_SCHEMA,
             max_output_tokens=max_output_tokens,
@@ -108,6 +111,19 @@ class Assignment:
         }
 
 
+def story_for_prompt(story: Story) -> JsonObject:
+    """Return what a model must know of a story, under the names that its patches use.
+
+    Nearly all prompts are this. What an item was made from is for people, and the user's own
+    wording is in the original text.
+    """
+    own = [item.id for _, item in story.every_item() if item.iteration == INTAKE]
+    lists = {path: {item.id: item.text for item in story.items(path)} for path in LIST_PATHS}
+    lines = {path: story.line(path) for path in STORY_PATHS}
+    shown = {"title": story.title, **lines, **lists, "intake": own}
+    return {name: value for name, value in shown.items() if value}
+
+
 def _limits(iteration: Iteration) -> str:
     paths = ", ".join(f"`{path}`" for path in iteration.paths)
     operations = ", ".join(f"`{operation}`" for operation in iteration.operations)
@@ -115,6 +131,6 @@ def _limits(iteration: Iteration) -> str:
 
 
 def _message(task: str, material: JsonObject) -> str:
-    document = json.dumps(material, ensure_ascii=False)
+    document = json.dumps(material, ensure_ascii=False, separators=(",", ":"))
     # A lone surrogate cannot be sent; it would fail the call instead of one character.
     return f"{task}\n\n{document}".encode("utf-8", "replace").decode()

@@ -119,15 +119,16 @@ class UserStoryAgent:
 
     def _estimate(self, story: str, iterations: tuple[str, ...], *, verify: bool) -> int:
         """Estimate all tokens of a job without repairs and redos."""
-        shared = _tokens(self._prompts.shared)
+        prompts = self._prompts
+        shared, patching = _tokens(prompts.shared), _tokens(prompts.patching)
         # The text is in each request twice: verbatim and structured.
         material = 2 * _tokens(story) + _STRUCTURE_OVERHEAD
         total = 0
         for index, iteration in enumerate(iterations):
             read = shared + material + index * _GROWTH
-            total += read + _tokens(self._prompts.by_iteration[iteration]) + _DRAFT_OUTPUT
+            total += read + patching + _tokens(prompts.by_iteration[iteration]) + _DRAFT_OUTPUT
             if verify:
-                total += read + _tokens(self._prompts.verification) + _GROWTH + _VERIFICATION_OUTPUT
+                total += read + _tokens(prompts.verification) + _GROWTH + _VERIFICATION_OUTPUT
         return total
 
 

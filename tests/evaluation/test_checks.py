@@ -126,7 +126,7 @@ async def test_a_check_sees_what_it_is_there_for(trial: Trial, check: str, damag
 
 def test_every_check_has_something_to_see() -> None:
     assert {check for check, _ in DAMAGES} == set(CHECKS)
-    assert LEAK in PROMPTS.shared
+    assert LEAK in PROMPTS.patching
 
 
 def rewrite(result: JsonObject, old: str, new_text: str) -> None:

@@ -8,6 +8,7 @@ from importlib.resources.abc import Traversable
 from service.domain.iterations import CONSOLIDATION, ITERATIONS
 
 _SHARED = "shared"
+_PATCHING = "patching"
 _VERIFICATION = "verification"
 _SUFFIX = ".md"
 
@@ -18,9 +19,13 @@ class PromptMismatch(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """The texts that go before every story."""
+    """The texts that go before every story.
+
+    `shared` is for all calls, `patching` for those that propose, `verification` for reviews.
+    """
 
     shared: str
+    patching: str
     verification: str
     by_iteration: Mapping[str, str]
 
@@ -35,7 +40,7 @@ def load_prompts(
     texts = {
         file.name.removesuffix(_SUFFIX): file.read_text(encoding="utf-8").strip() for file in files
     }
-    expected = {_SHARED, _VERIFICATION, *iterations}
+    expected = {_SHARED, _PATCHING, _VERIFICATION, *iterations}
     problems = [
         *(f"{name}{_SUFFIX} is missing or empty" for name in expected if not texts.get(name)),
         *(f"{name}{_SUFFIX} belongs to no iteration" for name in texts.keys() - expected),
@@ -43,4 +48,4 @@ def load_prompts(
     if problems:
         raise PromptMismatch("; ".join(sorted(problems)))
     own = {name: texts[name] for name in iterations}
-    return Prompts(texts[_SHARED], texts[_VERIFICATION], own)
+    return Prompts(texts[_SHARED], texts[_PATCHING], texts[_VERIFICATION], own)

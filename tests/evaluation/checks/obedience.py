@@ -71,7 +71,8 @@ def _everything_said(result: JsonObject) -> Iterator[tuple[str, str]]:
 @cache
 def _instructions() -> frozenset[str]:
     prompts = load_prompts()
-    texts = (prompts.shared, prompts.verification, *prompts.by_iteration.values())
+    common = (prompts.shared, prompts.patching, prompts.verification)
+    texts = (*common, *prompts.by_iteration.values())
     sentences = (_plain(each) for text in texts for each in _SENTENCE_END.split(text))
     return frozenset(each for each in sentences if len(each) >= _SHORTEST_LEAK)
 

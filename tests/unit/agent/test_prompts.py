@@ -15,20 +15,25 @@ _CACHEABLE_CHARACTERS = 4 * 1024
 def test_every_iteration_has_its_prompt_and_the_shared_rules_are_long_enough_to_be_cached() -> None:
     prompts = load_prompts()
     assert set(prompts.by_iteration) == {*ITERATIONS, CONSOLIDATION.id}
-    assert len(prompts.shared) > _CACHEABLE_CHARACTERS
+    assert len(prompts.patching) + len(prompts.shared) > _CACHEABLE_CHARACTERS
+    assert len(prompts.shared) + len(prompts.verification) > _CACHEABLE_CHARACTERS
     assert len(set(prompts.by_iteration.values())) == len(prompts.by_iteration)
 
 
 @pytest.mark.parametrize(
     ("files", "problem"),
     [
-        ({"shared": "x", "verification": "x"}, "validation.md is missing or empty"),
+        ({"shared": "x", "verification": "x", "validation": "x"}, "patching.md is missing"),
         (
-            {"shared": "x", "verification": "x", "validation": " \n"},
+            {"shared": "x", "patching": "x", "verification": "x"},
             "validation.md is missing or empty",
         ),
         (
-            {"shared": "x", "verification": "x", "validation": "x", "extra": "x"},
+            {"shared": "x", "patching": "x", "verification": "x", "validation": " \n"},
+            "validation.md is missing or empty",
+        ),
+        (
+            {"shared": "x", "patching": "x", "verification": "x", "validation": "x", "extra": "x"},
             "extra.md belongs to no iteration",
         ),
     ],

@@ -238,8 +238,8 @@ async def test_requests_share_their_beginning_and_carry_the_story_as_json_data()
     model = ScriptedModel({"validation/draft": drafted(GOOD)})
     options = {"productType": "web", "productContext": {"name": "Shop"}}
     await run(model, a_job("validation", "security", story=story, options=options))
-    assert {request.system[0] for request in model.requests} == {PROMPTS.shared}
     draft, verify, other = model.requests
+    assert draft.system[0] == other.system[0] == f"{PROMPTS.patching}\n\n{PROMPTS.shared}"
     assert draft.schema is other.schema
     assert draft.system[1] != other.system[1]
     for request in (draft, verify):
@@ -250,7 +250,28 @@ async def test_requests_share_their_beginning_and_carry_the_story_as_json_data()
         data = json.loads(document)
         assert data["originalStory"] == story.replace("\ud800", "?")
         assert data["product"] == {"type": "web", "name": "Shop"}
-    assert verify.system[1] == PROMPTS.verification
+    assert verify.system == (PROMPTS.shared, PROMPTS.verification)
+
+
+async def test_a_prompt_holds_of_a_story_what_is_there_and_what_is_the_users_own() -> None:
+    model = ScriptedModel({"validation/draft": drafted(GOOD)})
+    await run(model, a_job("validation", "security"))
+    _, review, after = (json.loads(each.user.partition("\n\n")[2]) for each in model.requests)
+    before = {
+        "title": "Sign in",
+        "story.asA": "returning customer",
+        "story.iWant": "to log in",
+        "story.soThat": "I can see my orders",
+        "outcomeAcceptanceCriteria": {
+            "AC-OUT-1": "Given a known customer, when they give the right password,"
+            " then they are let in",
+            "AC-OUT-2": "The password is never shown",
+        },
+        "intake": ["AC-OUT-1", "AC-OUT-2"],
+    }
+    assert review["before"] == before
+    before["outcomeAcceptanceCriteria"]["AC-OUT-3"] = GOOD["text"]  # type: ignore[index]
+    assert after["story"] == before
 
 
 async def test_the_offline_model_carries_a_whole_workflow() -> None:
