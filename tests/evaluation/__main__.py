@@ -15,6 +15,7 @@ from service.agent.anthropic_model import DEFAULT_BASE_URL, AnthropicModel
 from service.agent.offline_model import OFFLINE, OfflineModel
 from tests.evaluation.bad_model import BAD, BadModel
 from tests.evaluation.cases import Case, read_cases
+from tests.evaluation.economy import bills, broken_bounds, table_of, workflows
 from tests.evaluation.report import failures_of, text_of
 from tests.evaluation.trials import TODAY, Trial, try_all
 
@@ -28,7 +29,14 @@ def main() -> int:
     usual = _CLAUDE if os.environ.get("ANTHROPIC_API_KEY") else OFFLINE
     parser.add_argument("--model", choices=[OFFLINE, _CLAUDE, BAD], default=usual)
     parser.add_argument("--json", action="store_true", help="print results and failures as JSON")
+    parser.add_argument(
+        "--economy",
+        action="store_true",
+        help="count what workflows cost in patches and in rewritten stories; calls nobody",
+    )
     asked = parser.parse_args()
+    if asked.economy:
+        return asyncio.run(_economise())
     cases = [
         case
         for case in read_cases()
@@ -46,6 +54,17 @@ def main() -> int:
     else:
         print(text_of(trials, failures))
     return 1 if any(failures.values()) or not trials else 0
+
+
+async def _economise() -> int:
+    cases = workflows()
+    without = await bills(cases, verify=False)
+    with_reviews = await bills(cases, verify=True)
+    print(table_of(without, with_reviews, len(cases)))
+    broken = [*broken_bounds(without, verify=False), *broken_bounds(with_reviews, verify=True)]
+    for bound in broken:
+        print(f"FAILED: {bound}")
+    return 1 if broken else 0
 
 
 async def _try(cases: list[Case], model: str) -> list[Trial]:
