@@ -25,6 +25,7 @@ _FIELDS = frozenset(
         "tools",
     }
 )
+_BLOCK_FIELDS = frozenset({"type", "text", "cache_control", "citations"})
 _SAMPLING = ("temperature", "top_p", "top_k")
 _EFFORTS = (None, "low", "medium", "high", "xhigh", "max")
 _MAX_BREAKPOINTS = 4
@@ -109,6 +110,8 @@ def _check_messages(body: JsonObject) -> Rejection | None:
     for index, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in ("user", "assistant"):
             return _bad(f"messages.{index}.role: Input should be 'user' or 'assistant'")
+        if extra := message.keys() - {"role", "content"}:
+            return _bad(f"messages.{index}.{min(extra)}: Extra inputs are not permitted")
         if (problem := _content_problem(message.get("content"))) is not None:
             return _bad(f"messages.{index}.content: {problem}")
     if messages[0]["role"] != "user":
@@ -137,6 +140,8 @@ def _content_problem(content: object) -> str | None:
             return "only text blocks are supported by this stub"
         if not text.strip():
             return "text content blocks must contain non-whitespace text"
+        if block.keys() - _BLOCK_FIELDS:
+            return f"{min(block.keys() - _BLOCK_FIELDS)}: Extra inputs are not permitted"
     return None
 
 
@@ -152,6 +157,8 @@ def _check_caching(body: JsonObject) -> Rejection | None:
             return _bad("cache_control.type: Input should be 'ephemeral'")
         if mark.get("ttl", "5m") not in ("5m", "1h"):
             return _bad("cache_control.ttl: Input should be '5m' or '1h'")
+        if extra := mark.keys() - {"type", "ttl"}:
+            return _bad(f"cache_control.{min(extra)}: Extra inputs are not permitted")
     return None
 
 
@@ -195,6 +202,8 @@ def _check_output_config(body: JsonObject) -> Rejection | None:
         return None
     if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
         return _bad("output_config.format.type: Input should be 'json_schema'")
+    if extra := wanted.keys() - {"type", "schema"}:
+        return _bad(f"output_config.format.{min(extra)}: Extra inputs are not permitted")
     problem = schema_violation(wanted.get("schema"))
     return None if problem is None else _bad(f"output_config.format.{problem}")
 

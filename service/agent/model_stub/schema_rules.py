@@ -1,6 +1,7 @@
 """Which JSON schemas structured outputs accept."""
 
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 _KEYWORDS = frozenset(
@@ -36,7 +37,7 @@ def schema_violation(schema: object) -> str | None:
     """Say what is wrong with an output schema, or None if it is acceptable."""
     if not isinstance(schema, dict):
         return "schema: Input should be a valid dictionary"
-    return next(_violations(schema, "schema"), None)
+    return next(_violations(schema, "schema"), None) or _broken_reference(schema)
 
 
 def _violations(schema: dict[str, Any], path: str) -> Iterator[str]:
@@ -77,3 +78,28 @@ def _children(schema: dict[str, Any], path: str) -> Iterator[tuple[str, object]]
             yield f"{path}.{group}[{index}]", child
     if "items" in schema:
         yield f"{path}.items", schema["items"]
+
+
+def _broken_reference(schema: dict[str, Any]) -> str | None:
+    """Say which `$ref` leads nowhere or back to where it stands."""
+    groups = ("$defs", "definitions")
+    uses = {
+        f"#/{group}/{name}": set(_references(child))
+        for group in groups
+        for name, child in schema.get(group, {}).items()
+    }
+    if unknown := set(_references(schema)) - uses.keys():
+        return f"schema: '{min(unknown)}' is not defined"
+    try:
+        TopologicalSorter(uses).prepare()
+    except CycleError as error:
+        return f"schema: recursive schemas are not supported: '{error.args[1][0]}'"
+    return None
+
+
+def _references(schema: dict[str, Any]) -> Iterator[str]:
+    if "$ref" in schema:
+        yield str(schema["$ref"])
+    for _, child in _children(schema, ""):
+        if isinstance(child, dict):
+            yield from _references(child)

@@ -49,6 +49,7 @@ async def _post(
         return response.status, await response.text()
 
 
+_ITSELF = {"type": "array", "items": {"$ref": "#/$defs/A"}}
 _MARK = {"cache_control": {"type": "ephemeral"}}
 _SYSTEM = [{"type": "text", "text": f"rule {n}"} | _MARK for n in range(5)]
 
@@ -68,6 +69,8 @@ _SYSTEM = [{"type": "text", "text": f"rule {n}"} | _MARK for n in range(5)]
         {"messages": [{"role": "user", "content": "  "}]},
         {"messages": [{"role": "user", "content": [{"type": "text", "text": ""}]}]},
         {"messages": [{"role": "user", "content": ["Hi"]}]},
+        {"messages": [{"role": "user", "content": "Hi", "name": "Ann"}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "id": "1"}]}]},
         {"messages": [{"role": "user", "content": 5}]},
         {"messages": [{"role": "user", "content": [{"type": "image"}]}]},
         {"thinking": {"type": "enabled", "budget_tokens": 1024}},
@@ -84,9 +87,11 @@ _SYSTEM = [{"type": "text", "text": f"rule {n}"} | _MARK for n in range(5)]
         {"system": _SYSTEM[:4], "cache_control": {"type": "ephemeral"}},
         {"system": [{"type": "text", "text": "x", "cache_control": {"type": "eternal"}}]},
         {"cache_control": {"type": "ephemeral", "ttl": "2h"}},
+        {"cache_control": {"type": "ephemeral", "scope": "global"}},
         {"output_config": {"format": {"type": "json_object"}}},
         {"output_config": {"effort": "heroic"}},
         {"output_config": {"shape": "round"}},
+        {"output_config": {"format": {"type": "json_schema", "schema": _object(), "name": "x"}}},
         _format("object"),
         _format({"type": "object", "properties": {}}),
         _format(_object(a={"type": "string", "maxLength": 5})),
@@ -98,6 +103,9 @@ _SYSTEM = [{"type": "text", "text": f"rule {n}"} | _MARK for n in range(5)]
         _format(_object(a={"type": "string", "format": "colour"})),
         _format(_object(a="string")),
         _format(_object() | {"required": ["a"]}),
+        _format(_object(a={"$ref": "#/$defs/A"})),
+        _format(_object(a={"$ref": "#/$defs/A"}) | {"$defs": {"A": _object(b=_ITSELF)}}),
+        _format(_object(a={"type": "array", "maxItems": 3, "items": {"type": "string"}})),
         _format(_object() | {"$defs": {"A": {"type": "string", "pattern": "a", "minLength": 1}}}),
     ],
     ids=str,
@@ -120,6 +128,7 @@ async def test_what_the_real_api_refuses_is_refused(
         {"output_config": {"effort": "low"}},
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"} | _MARK]}]},
         _format(_object(a={"type": "array", "items": {"enum": ["x", None]}, "minItems": 1})),
+        _format(_object(a={"$ref": "#/$defs/A"}) | {"$defs": {"A": {"type": "string"}}}),
     ],
     ids=str,
 )
