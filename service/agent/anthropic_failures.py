@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -12,8 +13,14 @@ _LONGEST_WAIT = 3600.0
 _CONFIGURATION_TYPES = frozenset({"authentication_error", "billing_error", "permission_error"})
 _PERMANENT_TYPES = frozenset({"invalid_request_error", "not_found_error", "request_too_large"})
 _CONFIGURATION_STATUSES = frozenset({401, 402, 403})
+# What only the provider's customer can change, whatever status and type it comes with.
+_CONFIGURATION_CODES = frozenset(
+    {"contract_spend_limit_reached", "enforced_spend_limit_reached", "organization_on_hold"}
+)
+# These have no code of their own; a wording that changes makes them permanent failures.
+_CONFIGURATION_MESSAGES = ("You have reached your specified", "Your credit balance is too low")
 _RETRYABLE_STATUSES = frozenset({408, 409, 429})
-_PLAIN_TYPE = re.compile(r"[a-z_]{1,40}")
+_PLAIN_WORD = re.compile(r"[a-z_]{1,40}")
 
 
 def transient(message: str, retry_after: float | None = None) -> ModelFailure:
@@ -28,29 +35,58 @@ def misconfigured(message: str) -> ModelFailure:
     return ModelFailure("MODEL_UNAVAILABLE", message, kind=FailureKind.CONFIGURATION)
 
 
-def failure_of_status(status: int, error_type: object, headers: Mapping[str, str]) -> ModelFailure:
-    """Classify an error answer; status 200 is an error event inside a stream.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorAnswer:
+    """What an answer says of an error; status 200 is an error event inside a stream.
 
-    The message names the status, the type and the request, and quotes nothing else.
+    Everything but the status may be anything that JSON can hold.
     """
-    known_type = error_type if isinstance(error_type, str) else ""
-    message = _describe(status, known_type, headers.get("request-id"))
-    if known_type in _CONFIGURATION_TYPES or status in _CONFIGURATION_STATUSES:
+
+    status: int
+    type: object = None
+    code: object = None
+    message: object = None
+
+
+def failure_of(answer: ErrorAnswer, headers: Mapping[str, str]) -> ModelFailure:
+    """Classify an error answer.
+
+    The failure's message names the status, the type, the code and the request, and quotes
+    nothing else.
+    """
+    message = _describe(answer, headers.get("request-id"))
+    if _is_configuration(answer):
         return misconfigured(message)
-    if _is_permanent(status, known_type):
+    if _is_permanent(answer):
         return ModelFailure("PROCESSING_ERROR", message)
     return transient(message, retry_after_seconds(headers))
 
 
-def _is_permanent(status: int, error_type: str) -> bool:
-    if status < 300:
-        return error_type in _PERMANENT_TYPES
-    return status < 500 and status not in _RETRYABLE_STATUSES
+def _is_configuration(answer: ErrorAnswer) -> bool:
+    said = answer.message if isinstance(answer.message, str) else ""
+    return (
+        answer.status in _CONFIGURATION_STATUSES
+        or _is_one_of(answer.type, _CONFIGURATION_TYPES)
+        or _is_one_of(answer.code, _CONFIGURATION_CODES)
+        or said.startswith(_CONFIGURATION_MESSAGES)
+    )
 
 
-def _describe(status: int, error_type: str, request_id: str | None) -> str:
-    what = f"status {status}" if status >= 300 else "an error in the middle of its reply"
-    shown = [error_type] if _PLAIN_TYPE.fullmatch(error_type) else []
+def _is_permanent(answer: ErrorAnswer) -> bool:
+    if answer.status < 300:
+        return _is_one_of(answer.type, _PERMANENT_TYPES)
+    return answer.status < 500 and answer.status not in _RETRYABLE_STATUSES
+
+
+def _is_one_of(value: object, words: frozenset[str]) -> bool:
+    return isinstance(value, str) and value in words
+
+
+def _describe(answer: ErrorAnswer, request_id: str | None) -> str:
+    known = answer.status >= 300
+    what = f"status {answer.status}" if known else "an error in the middle of its reply"
+    words = (answer.type, answer.code)
+    shown = [word for word in words if isinstance(word, str) and _PLAIN_WORD.fullmatch(word)]
     if request_id and request_id.isprintable():
         shown.append(f"request {request_id[:64]}")
     return f"the model answered with {what}" + (f" ({', '.join(shown)})" if shown else "")

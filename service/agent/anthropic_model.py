@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic import SecretStr
 
-from service.agent.anthropic_failures import failure_of_status, misconfigured, transient
+from service.agent.anthropic_failures import (
+    ErrorAnswer,
+    failure_of,
+    misconfigured,
+    transient,
+)
 from service.agent.anthropic_reply import ReplyReading
 from service.domain.errors import ModelFailure, ServiceError
 from service.domain.models import KNOWN_MODELS
@@ -26,10 +31,13 @@ if TYPE_CHECKING:
 
 DEFAULT_BASE_URL = "https://api.anthropic.com"
 
+_TRANSPORT = "service.agent.anthropic_http"
 _MAX_CACHE_MARKS = 4
 _DRAIN_SECONDS = 0.5
 _REQUEST_OVERHEAD_TOKENS = 200
 _BYTES_PER_TOKEN = 3
+# Every few characters are an event of their own, with a hundred bytes around them.
+_WIRE_BYTES_PER_BYTE = 8
 
 
 class MissingApiKey(ServiceError):
@@ -113,6 +121,9 @@ class AnthropicModel:
             self._client = sdk.AsyncAnthropic(
                 api_key=self._api_key.get_secret_value(),
                 base_url=self._base_url,
+                http_client=_transport().limited_client(
+                    _WIRE_BYTES_PER_BYTE * self._max_reply_bytes
+                ),
                 max_retries=0,
                 timeout=sdk.Timeout(
                     self._total_timeout,
@@ -155,7 +166,7 @@ def _checked_key(api_key: str | None) -> str:
 
 
 def _import_sdk() -> None:
-    for name in ("anthropic", "anthropic.resources.messages", "httpx2"):
+    for name in ("anthropic.resources.messages", _TRANSPORT):
         importlib.import_module(name)
     for name in ("anthropic", "httpx2", "httpcore2"):
         # What they log below this level includes prompts.
@@ -164,6 +175,10 @@ def _import_sdk() -> None:
 
 def _sdk() -> Any:
     return importlib.import_module("anthropic")
+
+
+def _transport() -> Any:
+    return importlib.import_module(_TRANSPORT)
 
 
 def _http() -> Any:
@@ -233,7 +248,13 @@ def _was_never_processed(error: Exception) -> bool:
 def _failure(error: Exception) -> ModelFailure:
     """Translate without quoting: an original message may hold the prompt or a header."""
     if isinstance(error, _sdk().APIStatusError):
-        return failure_of_status(error.status_code, error.type, error.response.headers)
+        answer = ErrorAnswer(
+            status=error.status_code,
+            type=error.type,
+            code=error.error_code,
+            message=error.api_message,
+        )
+        return failure_of(answer, error.response.headers)
     cause = error.__cause__ or error
     if isinstance(cause, (_http().UnsupportedProtocol, _http().InvalidURL)):
         return misconfigured("the model's address cannot be used")

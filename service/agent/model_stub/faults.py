@@ -32,6 +32,16 @@ class FaultKind(StrEnum):
     """Finish normally with text that is not JSON."""
     MALFORMED_EVENT = "malformed_event"
     """Send an event whose data is not JSON."""
+    NOT_UTF8 = "not_utf8"
+    """Send an event whose text is not UTF-8."""
+    REPEATED_TEXT = "repeated_text"
+    """Send the text so far once more."""
+    NO_CONTENT = "no_content"
+    """Finish normally without any content."""
+    FLOOD = "flood"
+    """Send 100 MB of text in between."""
+    GIANT_EVENT = "giant_event"
+    """Send one event of 100 MB."""
     UNKNOWN_EVENTS = "unknown_events"
     """Mix in events, deltas and blocks that no client can know."""
     NO_USAGE = "no_usage"
@@ -46,12 +56,15 @@ class Fault:
 
     `after=None` is before the response begins, for `ABORT` and `STALL`. More pieces than there
     are is after the whole reply, for `STALL`, or all of it but `message_stop`, for `END_EARLY`.
+    What begins with `error_`, `status`, `message` and `retry_after` are those of an error.
     """
 
     kind: FaultKind
     after: int | None = 2
     status: int = 500
     error_type: str | None = None
+    error_code: str | None = None
+    message: str = "The stub was told to fail."
     retry_after: str | None = None
     delay: float = 0.0
 

@@ -38,6 +38,7 @@ class Rejection:
     status: int
     error_type: str
     message: str
+    error_code: str | None = None
 
 
 def _bad(message: str) -> Rejection:

@@ -11,6 +11,9 @@ from service.agent.model_stub.faults import Fault, FaultKind, error_type_of
 from service.agent.model_stub.prompt_cache import count_tokens
 from service.domain.usage import Usage
 
+_FILLER = "x" * 65_536
+_FLOOD_PIECES = 1600
+
 
 class Ending(StrEnum):
     """What the server does after the last frame."""
@@ -76,6 +79,8 @@ def _spoil(reply: Reply, fault: Fault | None) -> Reply:
             return replace(reply, text=reply.text[: len(reply.text) // 2], stop_reason="max_tokens")
         case FaultKind.MALFORMED_OUTPUT:
             return replace(reply, text='{"patches": [ oops')
+        case FaultKind.NO_CONTENT:
+            return replace(reply, text="")
         case FaultKind.NO_USAGE:
             return replace(reply, shows_usage=False)
         case _:
@@ -84,7 +89,6 @@ def _spoil(reply: Reply, fault: Fault | None) -> Reply:
 
 def _break(opening: list[Frame], deltas: list[Frame], closing: list[Frame], fault: Fault) -> Script:
     sent = (*opening, *deltas[: fault.after or 0])
-    rest = (*deltas[fault.after or 0 :], *closing)
     is_whole = (fault.after or 0) > len(deltas)
     match fault.kind:
         case FaultKind.ABORT:
@@ -97,16 +101,38 @@ def _break(opening: list[Frame], deltas: list[Frame], closing: list[Frame], faul
             return Script(frames=frames, completes=False)
         case FaultKind.ERROR_EVENT:
             return Script(frames=(*sent, Frame(_error(fault))), completes=False)
-        case FaultKind.MALFORMED_EVENT:
-            broken = Frame(b'event: content_block_delta\ndata: {"type": "content_bl\n\n')
-            return Script(frames=(*sent, broken, *rest))
-        case FaultKind.UNKNOWN_EVENTS:
-            return Script(frames=(*sent, *map(Frame, _unknown()), *rest))
-        case FaultKind.DRIP:
-            slow = (replace(frame, pause=fault.delay) for frame in (*sent, *rest))
-            return Script(frames=tuple(slow))
+        case FaultKind.NO_CONTENT:
+            return Script(frames=(opening[0], *closing[1:]))
         case _:
-            return Script(frames=(*sent, *rest))
+            written = tuple(_disturbed(deltas, fault))
+            frames = (*opening, *written, *closing)
+            return Script(frames=_slowed(frames, fault.delay))
+
+
+def _disturbed(deltas: list[Frame], fault: Fault) -> Iterator[Frame]:
+    """Yield the pieces of text, with what does not belong among them."""
+    before = fault.after or 0
+    yield from deltas[:before]
+    match fault.kind:
+        case FaultKind.MALFORMED_EVENT:
+            yield Frame(b'event: content_block_delta\ndata: {"type": "content_bl\n\n')
+        case FaultKind.NOT_UTF8:
+            yield Frame(_text_delta("?").replace(b"?", b"\xff"))
+        case FaultKind.REPEATED_TEXT:
+            # A chunk that comes twice was written once.
+            yield from (replace(delta, text="") for delta in deltas[:before])
+        case FaultKind.UNKNOWN_EVENTS:
+            yield from map(Frame, _unknown())
+        case FaultKind.FLOOD:
+            yield from [Frame(_text_delta(_FILLER), _FILLER)] * _FLOOD_PIECES
+        case FaultKind.GIANT_EVENT:
+            head, tail = _text_delta("?").split(b"?")
+            yield from (Frame(head), *[Frame(_FILLER.encode())] * _FLOOD_PIECES, Frame(tail))
+    yield from deltas[before:]
+
+
+def _slowed(frames: tuple[Frame, ...], delay: float) -> tuple[Frame, ...]:
+    return tuple(replace(frame, pause=delay) for frame in frames) if delay else frames
 
 
 def _message_start(reply: Reply) -> bytes:
@@ -161,7 +187,7 @@ def _closing(reply: Reply) -> Iterator[bytes]:
 
 
 def _error(fault: Fault) -> bytes:
-    error = {"type": error_type_of(fault), "message": "The stub was told to fail."}
+    error = {"type": error_type_of(fault), "message": fault.message}
     return event("error", error=error)
 
 

@@ -20,6 +20,7 @@ from service.agent.model_stub.script import (
     write_script,
 )
 from service.agent.model_stub.writer import Writer, write_reply
+from service.domain.job import JsonObject
 from service.domain.usage import Usage
 
 _MAX_BODY = 32 * 1024 * 1024
@@ -103,8 +104,9 @@ class ModelStub:
         fault = self._queue.popleft() if self._queue else self._plan and self._plan(call.body)
         call.fault = fault.kind if fault else None
         if fault and fault.kind is FaultKind.REJECT:
-            message = "The stub was told to fail."
-            rejection = Rejection(fault.status, error_type_of(fault), message)
+            rejection = Rejection(
+                fault.status, error_type_of(fault), fault.message, fault.error_code
+            )
             return _reject(call, rejection, fault.retry_after)
         if fault and fault.kind is FaultKind.NOT_A_STREAM:
             call.status = 200
@@ -183,7 +185,9 @@ def _reject(
     headers = {"request-id": call.id}
     if retry_after is not None:
         headers["retry-after"] = retry_after
-    error = {"type": rejection.error_type, "message": rejection.message}
+    error: JsonObject = {"type": rejection.error_type, "message": rejection.message}
+    if rejection.error_code is not None:
+        error["details"] = {"error_code": rejection.error_code}
     body = orjson.dumps({"type": "error", "error": error, "request_id": call.id})
     return web.Response(
         status=rejection.status, body=body, headers=headers, content_type="application/json"

@@ -11,7 +11,7 @@ from service.agent.anthropic_model import AnthropicModel, MissingApiKey
 from service.agent.model_stub import Fault, FaultKind, ModelStub
 from service.domain.errors import FailureKind, ModelFailure
 from service.domain.usage import Usage, UsageMeter
-from tests.integration.agent.calls import KEY, STORY, ask, make_model, make_request
+from tests.integration.agent.calls import KEY, STORY, ask, last_call, make_model, make_request
 
 
 def _today() -> date:
@@ -40,6 +40,41 @@ async def test_the_cap_counts_bytes_not_characters() -> None:
         await ask(model)
     await model.close()
     await stub.stop()
+
+
+async def test_an_event_that_does_not_end_is_cut_off_before_it_fills_the_memory(
+    model_stub: ModelStub,
+) -> None:
+    model, meter = make_model(model_stub), UsageMeter()
+    model_stub.queue_faults(Fault(kind=FaultKind.GIANT_EVENT))
+    with pytest.raises(ModelFailure, match="more than 8388608 bytes") as caught:
+        await ask(model, meter)
+    assert caught.value.kind is FailureKind.TRANSIENT
+    assert meter.usage.output > 0
+    assert (await last_call(model_stub)).closed_early
+    await model.close()
+
+
+async def test_an_error_page_that_does_not_end_is_cut_off_as_well(model_stub: ModelStub) -> None:
+    model = make_model(model_stub)
+    page = Fault(kind=FaultKind.REJECT, status=502, message="x" * (9 << 20))
+    model_stub.queue_faults(page)
+    with pytest.raises(ModelFailure, match="more than 8388608 bytes") as caught:
+        await ask(model)
+    assert caught.value.kind is FailureKind.TRANSIENT
+    await model.close()
+
+
+async def test_text_that_does_not_end_is_cut_off_at_the_length_of_a_reply(
+    model_stub: ModelStub,
+) -> None:
+    model = make_model(model_stub)
+    model_stub.queue_faults(Fault(kind=FaultKind.FLOOD))
+    with pytest.raises(ModelFailure, match="longer than 1048576 bytes") as caught:
+        await ask(model)
+    assert caught.value.kind is FailureKind.PERMANENT
+    assert (await last_call(model_stub)).closed_early
+    await model.close()
 
 
 @pytest.mark.parametrize("key", [None, "", "  \n"])

@@ -114,6 +114,16 @@ async def test_refusals_and_cut_replies_are_replies(
     assert reply.usage == (await last_call(model_stub)).billed
 
 
+async def test_a_reply_without_content_is_empty_and_one_with_repeated_text_as_it_came(
+    model: AnthropicModel, model_stub: ModelStub
+) -> None:
+    model_stub.queue_faults(Fault(kind=FaultKind.NO_CONTENT), Fault(kind=FaultKind.REPEATED_TEXT))
+    empty, repeated, usual = await ask(model), await ask(model), await ask(model)
+    assert (empty.text, empty.stop_reason) == ("", "end_turn")
+    assert repeated.text == usual.text[:80] + usual.text
+    assert repeated.usage.output == usual.usage.output
+
+
 async def test_unknown_events_are_skipped(model: AnthropicModel, model_stub: ModelStub) -> None:
     model_stub.queue_faults(None, Fault(kind=FaultKind.UNKNOWN_EVENTS))
     assert (await ask(model)).text == (await ask(model)).text
@@ -183,6 +193,7 @@ BROKEN = [
     Fault(kind=FaultKind.END_EARLY),
     Fault(kind=FaultKind.STALL),
     Fault(kind=FaultKind.MALFORMED_EVENT),
+    Fault(kind=FaultKind.NOT_UTF8),
 ]
 
 

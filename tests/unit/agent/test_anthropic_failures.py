@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.agent.anthropic_failures import failure_of_status, retry_after_seconds
+from service.agent.anthropic_failures import ErrorAnswer, failure_of, retry_after_seconds
 from service.domain.errors import FailureKind
 
 DATE = "Tue, 24 Nov 2026 10:00:00 GMT"
@@ -73,13 +73,40 @@ def test_no_header_can_break_the_reader_or_make_it_wait_for_ever(wait: str, date
 def test_every_answer_has_its_class(
     status: int, error_type: object, code: str, kind: FailureKind
 ) -> None:
-    failure = failure_of_status(status, error_type, {})
+    failure = failure_of(ErrorAnswer(status=status, type=error_type), {})
     assert (failure.code, failure.kind) == (code, kind)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ErrorAnswer(status=429, type="rate_limit_error", code="enforced_spend_limit_reached"),
+        ErrorAnswer(status=429, type="rate_limit_error", code="contract_spend_limit_reached"),
+        ErrorAnswer(status=400, type="invalid_request_error", code="organization_on_hold"),
+        ErrorAnswer(status=400, message="You have reached your specified API usage limits."),
+        ErrorAnswer(status=400, message="Your credit balance is too low to access the API."),
+    ],
+    ids=str,
+)
+def test_a_limit_that_only_the_customer_can_lift_is_a_matter_of_configuration(
+    answer: ErrorAnswer,
+) -> None:
+    failure = failure_of(answer, {"retry-after": "1"})
+    assert (failure.kind, failure.retry_after) == (FailureKind.CONFIGURATION, None)
+    assert str(answer.code or "status 400") in failure.message
+
+
+@pytest.mark.parametrize("code", ["ramp_limit_exceeded", "code_of_tomorrow", ["odd"], {}, None])
+def test_other_rate_limits_pass_by_themselves(code: object) -> None:
+    failure = failure_of(ErrorAnswer(status=429, code=code, message=code), {"retry-after": "1"})
+    assert (failure.kind, failure.retry_after) == (FailureKind.TRANSIENT, 1.0)
 
 
 def test_only_plain_words_of_an_answer_are_repeated() -> None:
     headers = {"request-id": "req_1" + "x" * 500}
-    failure = failure_of_status(500, "<script>the story</script>", headers)
+    markup, words = "<script>the story</script>", "The story was refused."
+    answer = ErrorAnswer(status=500, type=markup, code=markup, message=words)
+    failure = failure_of(answer, headers)
     assert "story" not in str(failure)
     assert "req_1" in str(failure)
     assert len(str(failure)) < 150
