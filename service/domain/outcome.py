@@ -15,12 +15,16 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The agent or a model call failed; `retry_after` is seconds the upstream asked for."""
+    """The agent or a model call failed; `retry_after` is seconds the upstream asked for.
+
+    `needs_operator`: it fails for every job until somebody changes the configuration.
+    """
 
     code: str
     message: str
     retryable: bool
     retry_after: float | None = None
+    needs_operator: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ class RetryPolicy:
     base: float = 1.0
     cap: float = 60.0
     max_retry_after: float = 300.0
+    operator: float = 300.0
 
     def delay(self, error_count: int, jitter: float, retry_after: float | None = None) -> float:
         """Seconds until the next start, after the `error_count`-th error; `jitter` is in [0, 1).
@@ -24,3 +25,11 @@ class RetryPolicy:
         if retry_after is None or retry_after != retry_after:  # NaN from a garbage header
             return backoff
         return max(backoff, min(max(retry_after, 0.0), self.max_retry_after))
+
+    def delay_for_operator(self, jitter: float) -> float:
+        """Seconds until the next start, after an error that somebody has to mend first.
+
+        One to two times `operator`: every job meets such an error, and they must not all come
+        back at once.
+        """
+        return self.operator * (1.0 + jitter)

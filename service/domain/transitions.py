@@ -78,7 +78,10 @@ def _after_failure(job: Job, failed: Failed, policy: RetryPolicy, jitter: float)
     if errors >= policy.max_errors:
         message = f"gave up after {errors} attempts; the last error was {failed.code}: "
         return Fail("ATTEMPTS_EXHAUSTED", message + failed.message, retryable=True)
-    delay = policy.delay(errors, jitter, failed.retry_after)
+    if failed.needs_operator:
+        delay = policy.delay_for_operator(jitter)
+    else:
+        delay = policy.delay(errors, jitter, failed.retry_after)
     return Retry(delay, failed.code, failed.message)
 
 

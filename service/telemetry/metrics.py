@@ -54,6 +54,12 @@ MODEL_TOKENS = Counter(
 MODEL_COST_USD = Counter(
     "usa_model_cost_usd_total", "Cost booked in the ledger.", ["model"], registry=REGISTRY
 )
+MODEL_FAILURES = Counter(
+    "usa_model_failures_total",
+    "Failed model calls by what to do: wait, change the job, or change the configuration.",
+    ["kind"],
+    registry=REGISTRY,
+)
 CALLS_REPEATED = Counter(
     "usa_model_calls_repeated_total",
     "Calls paid again, because what an earlier attempt paid for was lost with it.",

@@ -205,8 +205,7 @@ class JobProcessor:
         except LeaseLost:
             return Superseded()
         except JobFailure as failure:
-            retryable = failure.kind is not FailureKind.PERMANENT
-            return Failed(failure.code, failure.message, retryable, failure.retry_after)
+            return _failed(failure)
         except Unavailable as error:
             return Failed("PROCESSING_ERROR", str(error), retryable=True)
         except Exception as error:  # noqa: BLE001 - an agent's bug must end as a failed job
@@ -214,3 +213,13 @@ class JobProcessor:
             # The text of an unknown error may hold anything, so users see only its type.
             message = f"an unexpected {type(error).__name__} occurred"
             return Failed("PROCESSING_ERROR", message, retryable=False)
+
+
+def _failed(failure: JobFailure) -> Failed:
+    return Failed(
+        failure.code,
+        failure.message,
+        retryable=failure.kind is not FailureKind.PERMANENT,
+        retry_after=failure.retry_after,
+        needs_operator=failure.kind is FailureKind.CONFIGURATION,
+    )

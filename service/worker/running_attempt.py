@@ -6,15 +6,18 @@ from time import monotonic
 from typing import Protocol
 
 from service.domain.attempt import Checkpoint, Fence
-from service.domain.errors import LeaseLost
+from service.domain.errors import FailureKind, LeaseLost, ModelFailure
 from service.domain.events import EventType
 from service.domain.job import Job, JsonObject
 from service.domain.usage import Usage, UsageMeter
 from service.ports.attempts import CallClosing, CallOpening, UsageLedger
 from service.ports.model import Model, ModelReply, ModelRequest
 from service.supervision import Background
-from service.telemetry.metrics import MODEL_CALL_SECONDS, MODEL_CALLS
+from service.telemetry.logs import get_log
+from service.telemetry.metrics import MODEL_CALL_SECONDS, MODEL_CALLS, MODEL_FAILURES
 from service.worker.bookkeeper import Bookkeeper
+
+_log = get_log(__name__)
 
 _DOUBT_POLL = 0.1
 
@@ -164,12 +167,20 @@ class RunningAttempt:
             reply = await model.complete(request, meter, on_text)
         except BaseException as error:
             close("failed" if isinstance(error, Exception) else "aborted", meter.usage)
+            if isinstance(error, ModelFailure):
+                _report(error)
             raise
         meter.model, meter.request_id = reply.model, reply.request_id
         checkpoint = _checkpoint(opening.step, model, reply, monotonic() - started)
         if not await asyncio.shield(close("finished", reply.usage, checkpoint)):
             raise LeaseLost("another attempt owns the job")
         return checkpoint
+
+
+def _report(failure: ModelFailure) -> None:
+    MODEL_FAILURES.labels(kind=failure.kind.value).inc()
+    if failure.kind is FailureKind.CONFIGURATION:
+        _log.error("model_needs_operator", failure=failure.message)
 
 
 def _checkpoint(step: str, model: Model, reply: ModelReply, seconds: float) -> Checkpoint:

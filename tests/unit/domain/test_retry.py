@@ -42,6 +42,12 @@ def test_an_endless_retry_after_is_cut_to_the_longest_allowed() -> None:
     assert POLICY.delay(1, 0.0, 1e9) == POLICY.max_retry_after
 
 
+@given(jitter=JITTER)
+def test_an_operator_has_minutes_and_not_all_jobs_come_back_at_once(jitter: float) -> None:
+    assert POLICY.delay_for_operator(jitter) >= 300
+    assert POLICY.delay_for_operator(0.99) > 1.9 * POLICY.delay_for_operator(0.0)
+
+
 @given(jitter=JITTER, errors=st.integers(min_value=0, max_value=100))
 def test_the_backoff_grows_with_the_errors_up_to_its_cap(jitter: float, errors: int) -> None:
     assert POLICY.delay(errors, jitter) <= POLICY.delay(errors + 1, jitter) <= POLICY.cap

@@ -25,7 +25,12 @@ from tests.unit.domain.jobs import COUNTS, JOB, a_job
 POLICY = RetryPolicy()
 CODES = st.sampled_from(["PROCESSING_ERROR", "MODEL_REFUSED", "MODEL_UNAVAILABLE"]) | st.text()
 FAILURES = st.builds(
-    Failed, CODES, st.text(), retryable=st.booleans(), retry_after=st.none() | st.floats()
+    Failed,
+    CODES,
+    st.text(),
+    retryable=st.booleans(),
+    retry_after=st.none() | st.floats(),
+    needs_operator=st.booleans(),
 )
 OUTCOMES: st.SearchStrategy[Outcome] = st.one_of(
     st.builds(Succeeded, st.dictionaries(st.text(), st.integers())),
@@ -115,6 +120,8 @@ def test_a_retry_waits_as_the_policy_says_for_one_error_more() -> None:
     assert transition == Retry(7.0, "PROCESSING_ERROR", "it went wrong")
     transition = decide(a_job(error_count=1), failed(), POLICY, jitter=0.5)
     assert transition == Retry(POLICY.delay(2, 0.5), "PROCESSING_ERROR", "it went wrong")
+    transition = decide(a_job(error_count=1), failed(needs_operator=True), POLICY, jitter=0.5)
+    assert transition == Retry(POLICY.delay_for_operator(0.5), "PROCESSING_ERROR", "it went wrong")
 
 
 def test_nothing_leaves_a_terminal_status_but_a_redrive_of_a_failed_job() -> None:

@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.domain.attempt import Fence
-from service.domain.errors import LeaseLost
+from service.domain.errors import FailureKind, LeaseLost, ModelFailure
 from service.supervision import Background
 from service.worker.running_attempt import RunningAttempt, StopRequested
 from tests.fixtures.models import (
@@ -61,6 +62,21 @@ async def test_an_opening_waits_for_postgres_instead_of_failing_the_attempt(
 
     assert model.called == ["draft"]
     assert ledger.endings == ["finished"]
+
+
+@pytest.mark.parametrize("kind", FailureKind)
+async def test_a_failed_call_is_counted_by_kind_and_an_operator_is_told_of_what_needs_one(
+    attempt: RunningAttempt, kind: FailureKind
+) -> None:
+    before = counted("usa_model_failures_total", kind=kind)
+    model = ScriptedModel(failure=ModelFailure("MODEL_UNAVAILABLE", "the model is away", kind=kind))
+
+    with capture_logs() as logs, pytest.raises(ModelFailure):
+        await pay(attempt, model)
+
+    assert counted("usa_model_failures_total", kind=kind) == before + 1
+    told = [log["failure"] for log in logs if log["event"] == "model_needs_operator"]
+    assert told == (["the model is away"] if kind is FailureKind.CONFIGURATION else [])
 
 
 async def test_no_call_is_made_for_an_attempt_that_was_superseded(
