@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from service.agent.model_stub import ModelStub, StubCall
+from service.agent.model_stub import Fault, FaultKind, ModelStub, StubCall
 from service.client.api_client import ApiClient
 from service.client.event_stream import StreamEvent
 from service.domain.job import JsonObject
@@ -164,6 +164,27 @@ def _used(rows: Sequence[asyncpg.Record]) -> Usage:
         sum(row["cache_read_tokens"] for row in rows),
         sum(row["cache_write_tokens"] for row in rows),
     )
+
+
+async def test_what_was_finished_before_a_refusal_stays_readable(
+    deployment: Deployment, model_stub: ModelStub, observer: Observer
+) -> None:
+    refusal = ModelFault(name="", faults=[None, None, Fault(kind=FaultKind.REFUSE)], calls=[])
+    model_stub.queue_faults(*refusal.faults)
+    await deployment.start_api(model="anthropic")
+    await deployment.start_worker(**_worker(model_stub, refusal))
+
+    job_id = await deployment.submit(iterations=["user-roles", "validation"])
+    job = await deployment.ended(job_id)
+
+    assert (job["status"], job["error"]["code"]) == ("failed", "MODEL_REFUSED")
+    assert job["result"] is None
+    (shown,) = job["progress"]["completed"]
+    (told,) = [e for e in await _told(deployment, job_id) if e.type == "iteration:complete"]
+    assert shown["iteration"] == "user-roles"
+    assert shown["applied"] != []
+    assert shown.items() <= told.data.items()
+    assert job["tokenUsage"] == _used(await Look(observer).ledger(job_id)).as_json()
 
 
 def test_the_table_is_written_down_as_it_is() -> None:
