@@ -54,7 +54,8 @@ class Candidate:
 class IterationRun:
     """Call `request`, hand the reply to `receive`, until `due` is None; then `kept` counts.
 
-    `receive` raises `JobFailure` when the iteration fails for good.
+    `proposals` are all that could be read, kept or not. `receive` raises `JobFailure` when the
+    iteration fails for good.
     """
 
     def __init__(self, assignment: Assignment) -> None:
@@ -62,6 +63,7 @@ class IterationRun:
         self.due: Step | None = Step.DRAFT
         self.replies: list[Checkpoint] = []
         self.reviews: list[Review] = []
+        self.proposals: list[Candidate] = []
         self.kept = Candidate(assignment.story, (), ())
         self._redone: Candidate | None = None
 
@@ -155,7 +157,9 @@ class IterationRun:
         for patch in asked:
             patching.offer(patch)
         rejected = tuple(each.as_json() for each in patching.rejected)
-        return Candidate(patching.story, tuple(patching.applied), rejected)
+        candidate = Candidate(patching.story, tuple(patching.applied), rejected)
+        self.proposals.append(candidate)
+        return candidate
 
     def _findings(self) -> list[JsonObject]:
         verification = self.kept.verification

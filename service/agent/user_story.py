@@ -18,6 +18,7 @@ from service.domain.models import DEFAULT_QUALITY, ModelChoice, choose_models
 from service.domain.patches import Patch
 from service.ports.agent import AgentPlan, Attempt
 from service.ports.model import Model
+from service.telemetry.metrics import PATCHES_REJECTED
 
 _CHARACTERS_PER_TOKEN = 4
 # What an iteration usually writes, and what its patches add to the story that follows.
@@ -105,7 +106,9 @@ class UserStoryAgent:
         live = _LiveStep(attempt, current, step)
         live.announce()
         reply = await attempt.pay_once(run.step_name, model, current.request(), live.on_text)
+        known = len(current.proposals)
         finished = run.receive(reply)
+        _count_rejected(current, known)
         if finished is not None:
             attempt.emit(EventType.ITERATION_COMPLETE, completion(finished))
 
@@ -185,6 +188,15 @@ def _announce(attempt: Attempt, run: StoryRun, current: IterationRun) -> None:
             "outputTokens": current.replies[-1].usage.output,
         }
         attempt.emit(EventType.ITERATION_PROGRESS, details)
+
+
+def _count_rejected(current: IterationRun, known: int) -> None:
+    """Count what was dropped of the proposals after the first `known`; replaying counts none."""
+    iteration = current.assignment.iteration.id
+    for proposal in current.proposals[known:]:
+        for rejected in proposal.rejected:
+            reason = rejected["rejection"]
+            PATCHES_REJECTED.labels(iteration=iteration, reason=reason).inc()
 
 
 def _start(job: Job, run: StoryRun) -> JsonObject:

@@ -72,6 +72,13 @@ TOKENS_WASTED = Counter(
     registry=REGISTRY,
 )
 
+PATCHES_REJECTED = Counter(
+    "usa_patches_rejected_total",
+    "Patches that the model asked for and that were dropped, kept proposals or not.",
+    ["iteration", "reason"],
+    registry=REGISTRY,
+)
+
 LEASE_RENEWALS = Counter(
     "usa_lease_renewals_total", "Lease renewals by server and result.", ["server", "result"],
     registry=REGISTRY,

@@ -14,10 +14,12 @@ INSTRUMENTS: dict[str, Any] = {
 # Labels whose values the code chooses; an id or a user in one of them would grow without end.
 LABELS = {
     "ending",
+    "iteration",
     "kind",
     "loop",
     "method",
     "model",
+    "reason",
     "repair",
     "result",
     "route",
