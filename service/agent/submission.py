@@ -83,7 +83,10 @@ def read_options(options: JsonObject, today: Callable[[], date] | None) -> Optio
     except ValidationError as error:
         errors = [_field_error(each["loc"], each["msg"]) for each in error.errors()]
         raise InvalidInput("some options are not valid", errors=errors) from None
-    choose_models(read.quality, read.model, on=today() if today else None)
+    try:
+        choose_models(read.quality, read.model, on=today() if today else None)
+    except InvalidInput as refusal:
+        raise refusal.within("options") from None
     return read
 
 

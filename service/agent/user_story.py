@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 
+from service.agent.estimation import CHARACTERS_PER_TOKEN, Estimator, usual_steps
 from service.agent.iteration_run import IterationRun, Step
 from service.agent.partial_patches import PatchScanner
 from service.agent.prompts import Prompts
@@ -19,13 +20,6 @@ from service.domain.patches import Patch
 from service.ports.agent import AgentPlan, Attempt
 from service.ports.model import Model
 from service.telemetry.metrics import PATCHES_REJECTED
-
-_CHARACTERS_PER_TOKEN = 4
-# What an iteration usually writes, and what its patches add to the story that follows.
-_DRAFT_OUTPUT = 1200
-_VERIFICATION_OUTPUT = 500
-_STRUCTURE_OVERHEAD = 400
-_GROWTH = 300
 
 
 class UserStoryAgent:
@@ -60,10 +54,11 @@ class UserStoryAgent:
         check_story(story)
         read = read_options(options, self._today)
         chosen = choose_iterations(mode, iterations, read.product_type)
+        calls = Estimator(self._prompts, len(story)).calls(chosen, usual_steps(verify=read.verify))
         return AgentPlan(
             iterations=chosen,
             options=read.as_json(),
-            estimated_tokens=self._estimate(story, chosen, verify=read.verify),
+            estimated_tokens=sum(call.usage.total for call in calls),
         )
 
     async def run(self, attempt: Attempt) -> JsonObject:
@@ -120,20 +115,6 @@ class UserStoryAgent:
             return ModelChoice(self._only_model, self._only_model)
         return choose_models(options.get("quality", DEFAULT_QUALITY), options.get("model"))
 
-    def _estimate(self, story: str, iterations: tuple[str, ...], *, verify: bool) -> int:
-        """Estimate all tokens of a job without repairs and redos."""
-        prompts = self._prompts
-        shared, patching = _tokens(prompts.shared), _tokens(prompts.patching)
-        # The text is in each request twice: verbatim and structured.
-        material = 2 * _tokens(story) + _STRUCTURE_OVERHEAD
-        total = 0
-        for index, iteration in enumerate(iterations):
-            read = shared + material + index * _GROWTH
-            total += read + patching + _tokens(prompts.by_iteration[iteration]) + _DRAFT_OUTPUT
-            if verify:
-                total += read + _tokens(prompts.verification) + _GROWTH + _VERIFICATION_OUTPUT
-        return total
-
 
 class _LiveStep:
     """Tells watchers about one call while it runs."""
@@ -170,7 +151,7 @@ class _LiveStep:
             "iteration": self._iteration,
             "phase": self._step.phase,
             "patches": patches,
-            "outputTokens": self._characters // _CHARACTERS_PER_TOKEN,
+            "outputTokens": self._characters // CHARACTERS_PER_TOKEN,
         }
         self._attempt.emit(EventType.ITERATION_PROGRESS, details)
 
@@ -216,7 +197,3 @@ def _shown(patch: Patch) -> JsonObject:
     shown = patch.as_json()
     shown.pop("reason", None)
     return shown
-
-
-def _tokens(text: str) -> int:
-    return len(text) // _CHARACTERS_PER_TOKEN + 1

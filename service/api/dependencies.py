@@ -13,6 +13,7 @@ from service.ports.agent import Agent
 from service.ports.events import EventLog
 from service.ports.health import Probe
 from service.ports.jobs import DeadLetterStore, JobStore
+from service.ports.preview import WorkflowPreviewer
 from service.ports.queue import EntryWriter, Nudges, Wake
 from service.supervision import Background
 
@@ -34,6 +35,7 @@ class ApiDependencies:
     tails: TailHub
     snapshots: Snapshots
     agents: Mapping[str, Agent]
+    previewer: WorkflowPreviewer
     background: Background
     wake_relay: Wake
     probe_postgres: Probe

@@ -75,7 +75,7 @@ def _operation(name: str, operation: Operation, scope: Scope | None) -> JsonSche
                 "name": parameter.name,
                 "in": parameter.place,
                 "description": parameter.description,
-                "required": parameter.place == "path",
+                "required": parameter.is_required or parameter.place == "path",
                 "schema": parameter.schema,
             }
             for parameter in operation.parameters

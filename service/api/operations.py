@@ -27,9 +27,11 @@ from service.api.documents import (
 )
 from service.api.iterations import CATEGORIES
 from service.api.parameters import DEFAULT_PAGE, LARGEST_PAGE, LONGEST_WAIT
+from service.api.preview_documents import WorkflowPreviewDocument
 from service.api.submission import Submission
 from service.domain.iterations import PRODUCT_TYPES
 from service.domain.job import JobStatus
+from service.domain.models import DEFAULT_QUALITY, PRESETS
 
 JsonSchema = dict[str, Any]
 
@@ -46,6 +48,7 @@ class Parameter:
     place: Literal["path", "query", "header"]
     description: str
     schema: JsonSchema
+    is_required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +205,43 @@ OPERATIONS: Mapping[str, Operation] = {
         parameters=(Parameter("id", "path", "The iteration's id.", {"type": "string"}),),
         answers={200: _json("The iteration.", IterationDocument)},
         problems=(404,),
+    ),
+    "preview_workflow": Operation(
+        tag="iterations",
+        summary="Preview a workflow",
+        description="Which iterations the mode `workflow` would run, and estimates of its calls, "
+        "tokens and cost: at least, usually (what a submission reserves) and at most. They are for "
+        "a story of `assumedStoryCharacters` and for replies of usual length, and leave out what "
+        "a cache saves. Nothing is queued and nothing is paid.",
+        parameters=(
+            Parameter(
+                "productType",
+                "query",
+                "What the story is for.",
+                {"type": "string", "enum": [*PRODUCT_TYPES]},
+                is_required=True,
+            ),
+            Parameter(
+                "quality",
+                "query",
+                "Which models write and review.",
+                {"type": "string", "enum": [*PRESETS], "default": DEFAULT_QUALITY},
+            ),
+            Parameter(
+                "model",
+                "query",
+                "One model for everything, instead of a quality.",
+                {"type": "string"},
+            ),
+            Parameter(
+                "verify",
+                "query",
+                "Whether a second call reviews each iteration.",
+                {"type": "boolean", "default": True},
+            ),
+        ),
+        answers={200: _json("What would happen.", WorkflowPreviewDocument)},
+        problems=(400,),
     ),
     "list_dead_letters": Operation(
         tag="admin",

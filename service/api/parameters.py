@@ -11,6 +11,7 @@ from aiohttp import web
 from service.api.cursors import decode_cursor
 from service.api.dead_letter_documents import ERROR_CODE_PATTERN
 from service.domain.errors import FieldError, InvalidInput, NotFound
+from service.domain.iterations import PRODUCT_TYPES
 from service.domain.job import JobStatus
 
 LONGEST_WAIT: Final = 60
@@ -60,6 +61,19 @@ def read_status(request: web.Request) -> JobStatus | None:
     """Return the status that listed jobs must have; None for any."""
     chosen = read_choice(request, "status", tuple(JobStatus))
     return None if chosen is None else JobStatus(chosen)
+
+
+def read_product_type(request: web.Request) -> str:
+    """Return the type of product, which there is no default for."""
+    chosen = read_choice(request, "productType", PRODUCT_TYPES)
+    if chosen is None:
+        raise _refusal("productType", f"give one of {', '.join(PRODUCT_TYPES)}")
+    return chosen
+
+
+def read_verify(request: web.Request) -> bool:
+    """Return whether a second call reviews each iteration, as one does by default."""
+    return read_choice(request, "verify", ("true", "false")) != "false"
 
 
 def read_choice(request: web.Request, name: str, choices: Collection[str]) -> str | None:

@@ -1,6 +1,6 @@
 """The whole URL table."""
 
-from service.api import dead_letters, iterations, jobs, openapi, probes, stream
+from service.api import dead_letters, iterations, jobs, openapi, probes, stream, workflow
 from service.api.documents import JOBS_PATH
 from service.api.routing import Route
 from service.domain.api_keys import Scope
@@ -21,6 +21,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", _JOB + "/stream", stream.stream_job, "stream_job", _READ),
     Route("GET", _ITERATIONS, iterations.list_iterations, "list_iterations", _READ),
     Route("GET", _ITERATIONS + "/{id}", iterations.get_iteration, "get_iteration", _READ),
+    Route("GET", "/api/v1/workflow/preview", workflow.preview_workflow, "preview_workflow", _READ),
     Route("GET", _DEAD_LETTERS, dead_letters.list_dead_letters, "list_dead_letters", _ADMIN),
     Route(
         "POST",

@@ -3,22 +3,36 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
+from decimal import Decimal
 
 from service.agent.anthropic_model import AnthropicModel
 from service.agent.noop import NoopAgent
 from service.agent.offline_model import OFFLINE, OfflineModel
+from service.agent.preview import UserStoryPreviewer
 from service.agent.prompts import load_prompts
 from service.agent.registry import register
 from service.agent.sleep import SleepAgent
 from service.agent.user_story import UserStoryAgent
+from service.domain.pricing import cost_usd
+from service.domain.usage import Usage
 from service.ports.agent import Agent
 from service.ports.model import Model
+from service.ports.preview import WorkflowPreviewer
 from service.settings import Settings
 
 
 def planning_agents(settings: Settings) -> Mapping[str, Agent]:
     """Return agents that can plan and show jobs: all that the API needs, without a key."""
     return _agents(settings, None)
+
+
+def workflow_previewer(settings: Settings) -> WorkflowPreviewer:
+    """Return who estimates workflows, with the prices of the model that this process is told of."""
+    prompts = load_prompts()
+    if settings.model == OFFLINE:
+        price = OfflineModel().cost_usd
+        return UserStoryPreviewer(prompts, price, today=_today, only_model=OFFLINE)
+    return UserStoryPreviewer(prompts, _price_today, today=_today)
 
 
 @asynccontextmanager
@@ -49,6 +63,10 @@ def _agents(settings: Settings, model: Model | None) -> Mapping[str, Agent]:
     if settings.test_agents:
         agents += [NoopAgent(), SleepAgent()]
     return register(agents)
+
+
+def _price_today(model: str, usage: Usage) -> Decimal | None:
+    return cost_usd(model, usage, _today())
 
 
 def _today() -> date:

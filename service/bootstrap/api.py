@@ -8,7 +8,7 @@ from service.api.app import create_app
 from service.api.dependencies import ApiDependencies
 from service.api.snapshots import Snapshots
 from service.api.tails import CHECK_EVERY, TailHub
-from service.bootstrap.agents import planning_agents
+from service.bootstrap.agents import planning_agents, workflow_previewer
 from service.bootstrap.connections import Connections, database_url
 from service.bootstrap.listening import listening
 from service.postgres.api_keys import PostgresApiKeyStore
@@ -65,6 +65,7 @@ async def serving_api(
             tails=tails,
             snapshots=snapshots,
             agents=agents,
+            previewer=workflow_previewer(settings),
             background=background,
             wake_relay=wake_relay,
             probe_postgres=connections.probe_postgres,

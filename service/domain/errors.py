@@ -35,6 +35,16 @@ class InvalidInput(ServiceError):
         self.errors = tuple(errors)
         self.limits = dict(limits or {})
 
+    def within(self, place: str) -> "InvalidInput":
+        """Return the same refusal of fields that are part of `place`."""
+        return InvalidInput(
+            str(self),
+            code=self.code,
+            status=self.status,
+            errors=[FieldError(f"{place}.{each.field}", each.message) for each in self.errors],
+            limits=self.limits,
+        )
+
 
 class NotFound(ServiceError):
     """Nothing of that id belongs to the caller."""

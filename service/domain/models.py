@@ -71,13 +71,13 @@ def choose_models(
     Raises `InvalidInput` for what is unknown or, if a day is given, retired by then.
     """
     if quality not in PRESETS:
-        raise _refusal("options.quality", quality, "VALIDATION_ERROR", PRESETS)
+        raise _refusal("quality", quality, "VALIDATION_ERROR", PRESETS)
     if model is None:
         return PRESETS[quality]
     known = KNOWN_MODELS.get(model)
     if known is None or (on is not None and known.is_retired(on)):
         usable = [m.id for m in KNOWN_MODELS.values() if on is None or not m.is_retired(on)]
-        raise _refusal("options.model", model, "UNKNOWN_MODEL", usable)
+        raise _refusal("model", model, "UNKNOWN_MODEL", usable)
     return ModelChoice(draft=model, verify=model)
 
 

@@ -131,3 +131,13 @@ def test_every_choice_told_is_one_the_default_agent_takes(name: str) -> None:
     assert told
     for choice in told:
         assert Options.model_validate({name: choice}).model_dump(by_alias=True)[name] == choice
+
+
+def test_what_must_be_given_is_told_as_required() -> None:
+    required = {
+        (operation["operationId"], parameter["name"])
+        for _, _, operation in operations()
+        for parameter in operation.get("parameters", ())
+        if parameter["required"] and parameter["in"] != "path"
+    }
+    assert required == {("preview_workflow", "productType")}

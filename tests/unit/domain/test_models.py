@@ -35,7 +35,7 @@ def test_an_unknown_model_is_refused_with_the_known_ones(model: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         choose_models("balanced", model)
     assert (caught.value.code, caught.value.status) == ("UNKNOWN_MODEL", 400)
-    assert [error.field for error in caught.value.errors] == ["options.model"]
+    assert [error.field for error in caught.value.errors] == ["model"]
     assert MIDDLE in caught.value.errors[0].message
 
 
@@ -49,7 +49,7 @@ def test_an_unknown_quality_is_a_validation_error() -> None:
     with pytest.raises(InvalidInput) as caught:
         choose_models("cheap", None)
     assert caught.value.code == "VALIDATION_ERROR"
-    assert [error.field for error in caught.value.errors] == ["options.quality"]
+    assert [error.field for error in caught.value.errors] == ["quality"]
 
 
 def test_a_model_is_refused_from_the_day_it_retires() -> None:
