@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic import SecretStr
 
+from service.agent.anthropic_catalogue import read_lifecycle
 from service.agent.anthropic_failures import (
     ErrorAnswer,
     failure_of,
@@ -20,6 +21,7 @@ from service.agent.anthropic_failures import (
 )
 from service.agent.anthropic_reply import ReplyReading
 from service.domain.errors import ModelFailure, ServiceError
+from service.domain.lifecycle import ModelLifecycle
 from service.domain.models import KNOWN_MODELS
 from service.domain.pricing import cost_usd
 from service.domain.usage import Usage, UsageMeter
@@ -103,6 +105,20 @@ class AnthropicModel:
             message = f"the model took longer than {self._total_timeout:g} s"
             raise transient(message) from None
         return reading.reply()
+
+    async def lifecycle(self, model: str) -> ModelLifecycle | None:
+        """Ask what the provider says of a model; None if it offers none of that id.
+
+        Raises `ModelFailure`.
+        """
+        client = await self._connected()
+        try:
+            found = await client.models.retrieve(model)
+        except _stream_errors() as error:
+            if isinstance(error, _sdk().NotFoundError) and error.type == "not_found_error":
+                return None
+            raise _failure(error) from None
+        return read_lifecycle(found)
 
     async def close(self) -> None:
         """Close idle connections."""

@@ -7,6 +7,7 @@ from service.bootstrap.administration import (
     pending_migrations,
     revoke_api_key,
 )
+from service.bootstrap.checkup import check_up
 from service.bootstrap.processes import (
     Running,
     running_all_in_one,
@@ -18,6 +19,7 @@ from service.postgres.schema import SchemaMismatch
 __all__ = [
     "Running",
     "SchemaMismatch",
+    "check_up",
     "create_api_key",
     "list_api_keys",
     "migrate",

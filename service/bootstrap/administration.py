@@ -15,7 +15,8 @@ from service.settings import Settings
 
 
 @asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[Database]:
+async def command_database(settings: Settings) -> AsyncIterator[Database]:
+    """Open the few connections that a command needs; raises `MissingAddress`."""
     database = Database(database_url(settings), name="usa-cli", size=2)
     try:
         yield database
@@ -25,13 +26,13 @@ async def _database(settings: Settings) -> AsyncIterator[Database]:
 
 async def migrate(settings: Settings) -> list[str]:
     """Apply what is missing and return the names; raises `SchemaMismatch`, `Unavailable`."""
-    async with _database(settings) as database:
+    async with command_database(settings) as database:
         return await schema.migrate(database)
 
 
 async def pending_migrations(settings: Settings) -> list[str]:
     """Name what is missing; raises `SchemaMismatch`, `Unavailable`."""
-    async with _database(settings) as database:
+    async with command_database(settings) as database:
         return await schema.pending_migrations(database)
 
 
@@ -46,7 +47,7 @@ async def create_api_key(
 ) -> tuple[str, ApiKey]:
     """Make a key and return its text, which is never to be had again, with what is stored."""
     key = format_key(secrets.token_bytes(RANDOM_BYTES))
-    async with _database(settings) as database:
+    async with command_database(settings) as database:
         stored = await PostgresApiKeyStore(database).insert(
             key.prefix,
             key.key_hash,
@@ -61,11 +62,11 @@ async def create_api_key(
 
 async def list_api_keys(settings: Settings) -> list[ApiKey]:
     """List every key, newest first."""
-    async with _database(settings) as database:
+    async with command_database(settings) as database:
         return await PostgresApiKeyStore(database).list_all()
 
 
 async def revoke_api_key(settings: Settings, prefix: str) -> bool:
     """Revoke a key; returns whether there is such a key."""
-    async with _database(settings) as database:
+    async with command_database(settings) as database:
         return await PostgresApiKeyStore(database).revoke(prefix)

@@ -31,8 +31,8 @@ def workflow_previewer(settings: Settings) -> WorkflowPreviewer:
     prompts = load_prompts()
     if settings.model == OFFLINE:
         price = OfflineModel().cost_usd
-        return UserStoryPreviewer(prompts, price, today=_today, only_model=OFFLINE)
-    return UserStoryPreviewer(prompts, _price_today, today=_today)
+        return UserStoryPreviewer(prompts, price, today=today, only_model=OFFLINE)
+    return UserStoryPreviewer(prompts, _price_today, today=today)
 
 
 @asynccontextmanager
@@ -41,16 +41,23 @@ async def running_agents(settings: Settings) -> AsyncIterator[Mapping[str, Agent
     if settings.model == OFFLINE:
         yield _agents(settings, OfflineModel(settings.offline_pace))
         return
+    async with claude(settings) as model:
+        yield _agents(settings, model)
+
+
+@asynccontextmanager
+async def claude(settings: Settings) -> AsyncIterator[AnthropicModel]:
+    """Provide the adapter of Claude's API; raises `MissingApiKey`."""
     key = settings.anthropic_api_key
     model = AnthropicModel(
         key.get_secret_value() if key else None,
-        today=_today,
+        today=today,
         base_url=settings.anthropic_base_url,
         idle_timeout=settings.model_idle_timeout,
         total_timeout=settings.model_timeout,
     )
     try:
-        yield _agents(settings, model)
+        yield model
     finally:
         await model.close()
 
@@ -58,7 +65,7 @@ async def running_agents(settings: Settings) -> AsyncIterator[Mapping[str, Agent
 def _agents(settings: Settings, model: Model | None) -> Mapping[str, Agent]:
     only_model = OFFLINE if settings.model == OFFLINE else None
     agents: list[Agent] = [
-        UserStoryAgent(model, load_prompts(), only_model=only_model, today=_today)
+        UserStoryAgent(model, load_prompts(), only_model=only_model, today=today)
     ]
     if settings.test_agents:
         agents += [NoopAgent(), SleepAgent()]
@@ -66,8 +73,9 @@ def _agents(settings: Settings, model: Model | None) -> Mapping[str, Agent]:
 
 
 def _price_today(model: str, usage: Usage) -> Decimal | None:
-    return cost_usd(model, usage, _today())
+    return cost_usd(model, usage, today())
 
 
-def _today() -> date:
+def today() -> date:
+    """Return the day whose prices and models count."""
     return datetime.now(UTC).date()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from service.bootstrap.agents import running_agents
+from service.bootstrap.checkup import warn_of_models
 from service.bootstrap.connections import Connections, database_url, redis_url
 from service.domain.retry import RetryPolicy
 from service.ports.attempts import LeaseStore
@@ -88,9 +89,11 @@ async def running_pool(
             on_claim=wake_relay,
         )
         await pool.start()
+        looking = background.spawn("models", warn_of_models(settings))
         try:
             yield pool
         finally:
+            await background.cancel([looking])
             await pool.stop()
 
 

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from service import __version__
-from service.cli import config, dead_letters, demo, jobs, keys, model_stub, processes
+from service.cli import config, dead_letters, demo, doctor, jobs, keys, model_stub, processes
 from service.cli.exit_codes import ExitCode, help_text
 from service.cli.failures import explain
 from service.cli.output import note
@@ -60,6 +60,7 @@ _TABLE: tuple[tuple[str, tuple[tuple[str, Callable[..., None]], ...]], ...] = (
             ("worker", processes.worker),
             ("migrate", processes.migrate),
             ("config", config.config),
+            ("doctor", doctor.doctor),
             ("model-stub", model_stub.model_stub),
         ),
     ),

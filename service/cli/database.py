@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from service.cli.exit_codes import ExitCode
 from service.cli.failures import Failure
-from service.embedded import find_running_database
+from service.embedded import find_running_servers
 from service.settings import Settings
 
 Rest = ParamSpec("Rest")
@@ -23,7 +23,7 @@ def on_database(
     """Run `work` on the database of DATABASE_URL, or on that of the `usa up` of this folder."""
     settings = Settings()
     if settings.database_url is None:
-        found = find_running_database(settings.home)
+        found = find_running_servers(settings.home).database_url
         if found is None:
             raise Failure(
                 "no database: set DATABASE_URL, or run this where `usa up` runs", ExitCode.SETTINGS

@@ -25,6 +25,7 @@ class ExitCode(IntEnum):
     JOB_NOT_ENDED = 8, "the job has no result yet"
     CANNOT_START = 9, "a port is taken, a server program is missing or does not start"
     SCHEMA = 10, "migrations are missing"
+    UNHEALTHY = 11, "`usa doctor` found what keeps the service from working"
     INTERRUPTED = 130, "Ctrl-C; a job that was followed runs on"
 
 

@@ -20,7 +20,11 @@ _OWNER = Owner("local", "local")
 
 def local_settings(log_level: str = "WARNING", **fixed: Any) -> Settings:
     """Read the settings with defaults for one person on one machine; `fixed` ones win."""
-    settings = Settings()
+    return localized(Settings(), log_level, **fixed)
+
+
+def localized(settings: Settings, log_level: str = "WARNING", **fixed: Any) -> Settings:
+    """Return settings in which what is not set is for one person on one machine."""
     defaults: dict[str, Any] = {
         "host": "127.0.0.1",
         "log_level": log_level,

@@ -63,6 +63,12 @@ PRESETS: Mapping[str, ModelChoice] = {
 }
 
 
+def configured_models() -> tuple[str, ...]:
+    """Return every model that a quality uses."""
+    used = (model for choice in PRESETS.values() for model in (choice.draft, choice.verify))
+    return tuple(dict.fromkeys(used))
+
+
 def choose_models(
     quality: str = DEFAULT_QUALITY, model: str | None = None, *, on: date | None = None
 ) -> ModelChoice:

@@ -3,7 +3,12 @@
 from service.embedded.errors import EmbeddedServerError
 from service.embedded.folders import make_socket_folder, remove_socket_folder
 from service.embedded.postgres import EmbeddedPostgres
-from service.embedded.servers import EmbeddedServers, Urls, find_running_database
+from service.embedded.servers import (
+    EmbeddedServers,
+    RunningServers,
+    Urls,
+    find_running_servers,
+)
 from service.embedded.valkey import EmbeddedValkey
 
 __all__ = [
@@ -11,8 +16,9 @@ __all__ = [
     "EmbeddedServerError",
     "EmbeddedServers",
     "EmbeddedValkey",
+    "RunningServers",
     "Urls",
-    "find_running_database",
+    "find_running_servers",
     "make_socket_folder",
     "remove_socket_folder",
 ]

@@ -25,13 +25,25 @@ class Urls:
     database_url: str
 
 
-def find_running_database(home: Path) -> str | None:
-    """Return the address of the PostgreSQL that another process of ours runs in `home`, if any."""
+@dataclass(frozen=True)
+class RunningServers:
+    """Where servers of ours are reached; None for one that does not run."""
+
+    redis_url: str | None = None
+    database_url: str | None = None
+
+
+def find_running_servers(home: Path) -> RunningServers:
+    """Return the addresses of the servers that another process of ours runs in `home`."""
     note = read_note(home / _OWNER_LOCK)
     if len(note) < _LINES_OF_NOTE:
-        return None
-    postgres = EmbeddedPostgres(home, Path(note[1]))
-    return postgres.url if postgres.socket.exists() else None
+        return RunningServers()
+    sockets = Path(note[1])
+    valkey, postgres = EmbeddedValkey(home, sockets), EmbeddedPostgres(home, sockets)
+    return RunningServers(
+        valkey.url if valkey.socket.exists() else None,
+        postgres.url if postgres.socket.exists() else None,
+    )
 
 
 class EmbeddedServers:

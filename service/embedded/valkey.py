@@ -18,7 +18,7 @@ class EmbeddedValkey:
         self, home: Path, sockets: Path, *, binary: Path | None = None, durable: bool = True
     ) -> None:
         self._home = make_home(home)
-        self._socket = sockets / "valkey.sock"
+        self._sockets = sockets
         self._binary = binary
         self._durable = durable
         self._process = ServerProcess("valkey", self._home, signal.SIGTERM, signal.SIGTERM)
@@ -26,7 +26,12 @@ class EmbeddedValkey:
     @property
     def url(self) -> str:
         """Address for redis-py; the same after every restart."""
-        return f"unix://{self._socket}"
+        return f"unix://{self.socket}"
+
+    @property
+    def socket(self) -> Path:
+        """Where the server listens while it runs."""
+        return self._sockets / "valkey.sock"
 
     @property
     def pid(self) -> int:
@@ -62,7 +67,7 @@ class EmbeddedValkey:
         options = {
             "--dir": str(data),
             "--port": "0",
-            "--unixsocket": str(self._socket),
+            "--unixsocket": str(self.socket),
             "--unixsocketperm": "700",
             "--daemonize": "no",
             "--save": "",
@@ -78,7 +83,7 @@ class EmbeddedValkey:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(CONNECT_SECONDS)
             try:
-                connection.connect(str(self._socket))
+                connection.connect(str(self.socket))
                 connection.sendall(b"PING\r\n")
                 answer = connection.recv(256)
             except OSError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 from aiohttp import web
 
+from service.agent.model_stub.catalogue import Catalogue
 from service.agent.model_stub.faults import Fault, FaultKind, FaultPlan, error_type_of
 from service.agent.model_stub.ledger import Ledger, StubCall
 from service.agent.model_stub.prompt_cache import PromptCache, count_tokens
@@ -23,6 +24,7 @@ from service.agent.model_stub.writer import Writer, write_reply
 from service.domain.job import JsonObject
 from service.domain.usage import Usage
 
+_CATALOGUE_REQUEST = "req_catalogue"
 _MAX_BODY = 32 * 1024 * 1024
 
 
@@ -51,6 +53,7 @@ class ModelStub:
         self._ledger = Ledger(ledger_path)
         self._cache = PromptCache()
         self._queue: deque[Fault | None] = deque()
+        self.catalogue = Catalogue()
         self._stopping = asyncio.Event()
         self._runner: web.AppRunner | None = None
         self.address = ""
@@ -68,6 +71,8 @@ class ModelStub:
         """Listen, on any free port by default, and return the address."""
         app = web.Application(client_max_size=_MAX_BODY)
         app.router.add_post("/v1/messages", self._messages)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/v1/models/{id}", self._models)
         # Cancelled handlers are how the stub notices at once that a client has gone.
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0
@@ -84,6 +89,17 @@ class ModelStub:
         self._stopping.set()
         if self._runner is not None:
             await self._runner.cleanup()
+
+    async def _models(self, request: web.Request) -> web.Response:
+        model = request.match_info.get("id")
+        answer: JsonObject | Rejection | None = check_headers(request.headers, self._api_key)
+        if answer is None and model is None:
+            answer = self.catalogue.page(request.query)
+        elif answer is None:
+            answer = self.catalogue.find(model or "")
+        if isinstance(answer, Rejection):
+            return _refusal(answer, _CATALOGUE_REQUEST)
+        return web.json_response(answer, headers={"request-id": _CATALOGUE_REQUEST})
 
     async def _messages(self, request: web.Request) -> web.StreamResponse:
         peer = request.transport.get_extra_info("peername") if request.transport else None
@@ -182,15 +198,20 @@ def _reject(
     call: StubCall, rejection: Rejection, retry_after: str | None = None
 ) -> web.StreamResponse:
     call.status = rejection.status
-    headers = {"request-id": call.id}
+    response = _refusal(rejection, call.id)
     if retry_after is not None:
-        headers["retry-after"] = retry_after
+        response.headers["retry-after"] = retry_after
+    return response
+
+
+def _refusal(rejection: Rejection, request_id: str) -> web.Response:
     error: JsonObject = {"type": rejection.error_type, "message": rejection.message}
     if rejection.error_code is not None:
         error["details"] = {"error_code": rejection.error_code}
-    body = orjson.dumps({"type": "error", "error": error, "request_id": call.id})
-    return web.Response(
-        status=rejection.status, body=body, headers=headers, content_type="application/json"
+    return web.json_response(
+        {"type": "error", "error": error, "request_id": request_id},
+        status=rejection.status,
+        headers={"request-id": request_id},
     )
 
 

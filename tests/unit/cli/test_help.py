@@ -16,7 +16,7 @@ from service.cli.exit_codes import ExitCode
 ROOT = Path(__file__).parents[3]
 COMMANDS = [
     *("demo", "up", "submit", "watch", "result", "jobs", "cancel", "purge"),
-    *("api", "worker", "migrate", "config", "model-stub", "keys", "dead-letters"),
+    *("api", "worker", "migrate", "config", "doctor", "model-stub", "keys", "dead-letters"),
 ]
 # What only servers need.
 SERVER_CODE = {

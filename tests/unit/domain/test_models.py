@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from service.domain.errors import InvalidInput
-from service.domain.models import KNOWN_MODELS, ModelChoice, choose_models
+from service.domain.models import KNOWN_MODELS, ModelChoice, choose_models, configured_models
 
 SMALL, MIDDLE, LARGE = "claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5"
 
@@ -66,3 +66,7 @@ def test_every_known_model_is_listed_under_its_own_id_with_sane_limits() -> None
     for model_id, model in KNOWN_MODELS.items():
         assert model.id == model_id
         assert 512 <= model.min_cacheable < model.max_output
+
+
+def test_the_configured_models_are_those_of_all_qualities() -> None:
+    assert configured_models() == (SMALL, MIDDLE, LARGE)

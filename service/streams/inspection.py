@@ -1,0 +1,32 @@
+"""What Redis says of itself, read without changing anything."""
+
+from redis.exceptions import ResponseError
+
+from service.domain.checkup import RedisFacts
+from service.streams import keys
+from service.streams.connection import Client, redis_errors
+
+
+async def inspect_redis(client: Client) -> RedisFacts:
+    """Describe the server and the job streams; raises `Unavailable`."""
+    with redis_errors():
+        info = await client.info()
+        missing = [name for name in (keys.JOBS, keys.AGAIN) if not await _has_group(client, name)]
+    version, valkey = str(info["redis_version"]), info.get("valkey_version")
+    return RedisFacts(
+        product=f"Redis {version}" if valkey is None else f"Valkey {valkey}",
+        version=version,
+        eviction=str(info["maxmemory_policy"]),
+        is_append_only=bool(info["aof_enabled"]),
+        missing_groups=tuple(missing),
+    )
+
+
+async def _has_group(client: Client, stream: str) -> bool:
+    try:
+        groups = await client.xinfo_groups(stream)
+    except ResponseError as error:
+        if "no such key" not in str(error):
+            raise
+        return False
+    return any(group["name"] == keys.GROUP.encode() for group in groups)
