@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from service.agent.spending import models_of, spent
 from service.domain.attempt import Checkpoint
-from service.domain.errors import FieldError, InvalidInput
 from service.domain.job import Job, JsonObject
+from service.domain.spending import models_of, spent
 from service.domain.story import Story
 from service.ports.agent import AgentPlan, Attempt
+from service.ports.options import StrictOptions, read_options, refuse_iterations
 
 
 class NoopAgent:
@@ -26,10 +26,8 @@ class NoopAgent:
         options: JsonObject,
     ) -> AgentPlan:
         """Accept any story, without iterations and options."""
-        for name, given in (("iterations", iterations), ("options", options)):
-            if given:
-                message = "the noop agent takes none"
-                raise InvalidInput(message, errors=[FieldError(name, message)])
+        refuse_iterations(iterations)
+        read_options(StrictOptions, options)
         return AgentPlan(iterations=(), options={}, estimated_tokens=0)
 
     async def run(self, attempt: Attempt) -> JsonObject:  # noqa: ARG002

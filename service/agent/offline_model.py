@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 
 from service.agent.offline_writer import write_draft, write_verification
+from service.domain.errors import ModelFailure
 from service.domain.usage import Usage, UsageMeter
 from service.ports.model import ModelReply, ModelRequest
 
@@ -42,8 +43,11 @@ class OfflineModel:
     async def complete(
         self, request: ModelRequest, meter: UsageMeter, on_text: Callable[[str], None]
     ) -> ModelReply:
-        """Write the reply piece by piece."""
-        is_verifying = request.subject.get("phase") in _VERIFYING
+        """Write the reply piece by piece; raises `ModelFailure` for what is no story."""
+        if "phase" not in request.subject:
+            message = "the offline rules write user stories only: this agent needs a model"
+            raise ModelFailure("MODEL_UNAVAILABLE", message)
+        is_verifying = request.subject["phase"] in _VERIFYING
         text = (write_verification if is_verifying else write_draft)(request.subject)
         read = self.estimate_input_tokens(request)
         meter.model = OFFLINE

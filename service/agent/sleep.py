@@ -4,30 +4,22 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
-from service.agent.spending import models_of, spent
-from service.domain.attempt import Checkpoint
-from service.domain.errors import FailureKind, FieldError, InvalidInput, ModelFailure
-from service.domain.events import EventType
-from service.domain.job import Job, JobStatus, JsonObject
+from service.agent.stepwise import StepwiseAgent
+from service.domain.errors import FailureKind, ModelFailure
+from service.domain.job import Job, JsonObject
 from service.domain.story import Story
 from service.domain.usage import Usage, UsageMeter
-from service.ports.agent import AgentPlan, Attempt
 from service.ports.model import ModelReply, ModelRequest
+from service.ports.options import StrictOptions
 
 SLEEP = "sleep"
 _MOST_STEPS = 100
 _LONGEST_STEP = 600.0
-_TOKENS_PER_STEP = 2
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, alias_generator=to_camel, allow_inf_nan=False
-    )
-
+class _Options(StrictOptions):
     steps: int = Field(default=1, ge=1, le=_MOST_STEPS)
     step_seconds: float = Field(default=0.0, ge=0, le=_LONGEST_STEP)
     failures: int = Field(default=0, ge=0)
@@ -64,111 +56,36 @@ class SleepModel:
         return ModelReply(text=request.user, stop_reason="end_turn", usage=meter.usage, model=SLEEP)
 
 
-class SleepAgent:
+class SleepAgent(StepwiseAgent[_Options]):
     """Makes `steps` calls of `stepSeconds` each; the last one fails `failures` times first."""
 
+    name = SLEEP
+    tokens_per_step = 2
+    options = _Options
+
     def __init__(self) -> None:
-        self._model = SleepModel()
+        super().__init__(SleepModel())
 
-    @property
-    def name(self) -> str:
-        """The value of a job's `agent`."""
-        return SLEEP
+    def steps(self, options: _Options) -> Sequence[str]:
+        """Number the steps."""
+        return [f"step-{number}" for number in range(1, options.steps + 1)]
 
-    def plan(
-        self,
-        story: str,  # noqa: ARG002
-        mode: str,  # noqa: ARG002
-        iterations: Sequence[str] | None,
-        options: JsonObject,
-    ) -> AgentPlan:
-        """Check the options; raises `InvalidInput`."""
-        if iterations:
-            message = "the sleep agent takes no iterations"
-            raise InvalidInput(message, errors=[FieldError("iterations", message)])
-        try:
-            read = _Options.model_validate(options)
-        except ValidationError as error:
-            errors = [
-                FieldError(".".join(("options", *map(str, each["loc"]))), each["msg"])
-                for each in error.errors()
-            ]
-            raise InvalidInput("some options are not valid", errors=errors) from None
-        return AgentPlan(
-            iterations=tuple(f"step-{number}" for number in range(1, read.steps + 1)),
-            options=read.model_dump(by_alias=True),
-            estimated_tokens=_TOKENS_PER_STEP * read.steps,
+    def request(self, job: Job, step: str) -> ModelRequest:
+        """Ask for some sleep."""
+        is_last = step == job.iterations[-1]
+        return ModelRequest(
+            purpose="sleep",
+            model=SLEEP,
+            system=(),
+            user=step,
+            schema={},
+            max_output_tokens=1,
+            subject={
+                "seconds": job.options["stepSeconds"],
+                "fails": is_last and job.error_count < job.options["failures"],
+            },
         )
 
-    async def run(self, attempt: Attempt) -> JsonObject:
-        """Make the calls that earlier attempts have not finished."""
-        steps, done = attempt.job.iterations, _done(attempt.job, attempt.checkpoints)
-        start = {"iterations": list(steps), "resumed": bool(done), "completed": _completed(done)}
-        attempt.emit(EventType.START, {**start, "story": Story().as_json()})
-        for index, step in enumerate(steps[len(done) :], start=len(done) + 1):
-            place = {"iteration": step, "index": index, "total": len(steps)}
-            attempt.emit(EventType.ITERATION_START, place)
-            is_last = index == len(steps)
-            request = _request(attempt.job, step, is_last=is_last)
-            reply = await attempt.pay_once(_step_name(step), self._model, request, _ignore)
-            done[step] = reply
-            attempt.emit(EventType.ITERATION_COMPLETE, _completion(step, reply))
-        replies = list(done.values())
-        return {
-            "story": Story().as_json(),
-            "steps": [reply.text for reply in replies],
-            **spent(replies),
-            "models": models_of(replies),
-        }
-
-    def snapshot(self, job: Job, checkpoints: Mapping[str, Checkpoint]) -> JsonObject:
-        """Show the job as of its last checkpoint."""
-        done = _done(job, checkpoints)
-        left = job.iterations[len(done) :]
-        return {
-            "iterations": list(job.iterations),
-            "completed": _completed(done),
-            "current": left[0] if left and job.status is JobStatus.PROCESSING else None,
-            "story": Story().as_json(),
-        }
-
-
-def _done(job: Job, checkpoints: Mapping[str, Checkpoint]) -> dict[str, Checkpoint]:
-    done = {}
-    for step in job.iterations:
-        reply = checkpoints.get(_step_name(step))
-        if reply is None:
-            break
-        done[step] = reply
-    return done
-
-
-def _step_name(step: str) -> str:
-    return f"{step}/draft"
-
-
-def _completed(done: Mapping[str, Checkpoint]) -> list[JsonObject]:
-    return [_completion(step, reply) for step, reply in done.items()]
-
-
-def _completion(step: str, reply: Checkpoint) -> JsonObject:
-    return {"iteration": step, "applied": [], "verification": None, **spent((reply,))}
-
-
-def _request(job: Job, step: str, *, is_last: bool) -> ModelRequest:
-    return ModelRequest(
-        purpose="sleep",
-        model=SLEEP,
-        system=(),
-        user=step,
-        schema={},
-        max_output_tokens=1,
-        subject={
-            "seconds": job.options["stepSeconds"],
-            "fails": is_last and job.error_count < job.options["failures"],
-        },
-    )
-
-
-def _ignore(text: str) -> None:
-    """Nobody watches a sleeper's text."""
+    def result(self, job: Job, outcomes: Mapping[str, str]) -> JsonObject:  # noqa: ARG002
+        """Return an empty story and the steps."""
+        return {"story": Story().as_json(), "steps": list(outcomes.values())}

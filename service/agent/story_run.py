@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from service.agent.iteration_run import IterationRun, Step
 from service.agent.prompting import Assignment
 from service.agent.prompts import Prompts
-from service.agent.spending import models_of, spent
 from service.domain.attempt import Checkpoint
 from service.domain.errors import JobFailure
 from service.domain.intake import read_story
@@ -14,6 +13,7 @@ from service.domain.job import Job, JsonObject
 from service.domain.markdown import render_markdown
 from service.domain.models import ModelChoice
 from service.domain.patches import Operation
+from service.domain.spending import models_of, spent
 from service.domain.story import Story
 
 

@@ -4,15 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Annotated
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    field_validator,
-)
-from pydantic.alias_generators import to_camel
+from pydantic import Field, StringConstraints, field_validator
 
 from service.domain.errors import FieldError, InvalidInput
 from service.domain.iterations import (
@@ -25,6 +17,7 @@ from service.domain.iterations import (
 from service.domain.job import JsonObject
 from service.domain.models import DEFAULT_QUALITY, choose_models
 from service.domain.story import is_visible
+from service.ports.options import StrictOptions, read_options
 
 INDIVIDUAL = "individual"
 WORKFLOW = "workflow"
@@ -35,17 +28,7 @@ _Short = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)
 _Long = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(
-        strict=True,
-        extra="forbid",
-        frozen=True,
-        alias_generator=to_camel,
-        allow_inf_nan=False,
-    )
-
-
-class ProductContext(_Strict):
+class ProductContext(StrictOptions):
     """Facts about the product that a story belongs to."""
 
     name: _Short | None = None
@@ -54,7 +37,7 @@ class ProductContext(_Strict):
     key_features: Annotated[list[_Short], Field(max_length=20)] | None = None
 
 
-class Options(_Strict):
+class Options(StrictOptions):
     """The options of a job."""
 
     verify: bool = True
@@ -71,18 +54,10 @@ class Options(_Strict):
             raise ValueError(f"it is not one of {', '.join(PRODUCT_TYPES)}")
         return product_type
 
-    def as_json(self) -> JsonObject:
-        """The stored form: defaults filled in, what was not given left out."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
-
-def read_options(options: JsonObject, today: Callable[[], date] | None) -> Options:
+def read_story_options(options: JsonObject, today: Callable[[], date] | None) -> Options:
     """Check a job's options; raises `InvalidInput` naming each bad field."""
-    try:
-        read = Options.model_validate(options)
-    except ValidationError as error:
-        errors = [_field_error(each["loc"], each["msg"]) for each in error.errors()]
-        raise InvalidInput("some options are not valid", errors=errors) from None
+    read = read_options(Options, options)
     try:
         choose_models(read.quality, read.model, on=today() if today else None)
     except InvalidInput as refusal:
@@ -113,10 +88,3 @@ def check_story(story: str) -> None:
 
 def _invalid(field: str, message: str) -> InvalidInput:
     return InvalidInput(message, errors=[FieldError(field, message)])
-
-
-def _field_error(location: Sequence[int | str], message: str) -> FieldError:
-    path = "options"
-    for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part[:_ECHO]}"
-    return FieldError(path, message)

@@ -9,7 +9,7 @@ from service.agent.partial_patches import PatchScanner
 from service.agent.prompts import Prompts
 from service.agent.replies import read_object
 from service.agent.story_run import StoryRun, completion
-from service.agent.submission import check_story, choose_iterations, read_options
+from service.agent.submission import check_story, choose_iterations, read_story_options
 from service.domain.attempt import Checkpoint
 from service.domain.errors import JobFailure
 from service.domain.events import EventType
@@ -52,7 +52,7 @@ class UserStoryAgent:
     ) -> AgentPlan:
         """Check a submission and fill in its defaults; raises `InvalidInput`."""
         check_story(story)
-        read = read_options(options, self._today)
+        read = read_story_options(options, self._today)
         chosen = choose_iterations(mode, iterations, read.product_type)
         calls = Estimator(self._prompts, len(story)).calls(chosen, usual_steps(verify=read.verify))
         return AgentPlan(

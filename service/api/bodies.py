@@ -4,7 +4,7 @@ import json
 import re
 from asyncio import timeout
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from math import isfinite
 from typing import Any, NoReturn, TypeVar
 
@@ -13,7 +13,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import BaseModel, ValidationError
 
 from service.api.problems import Problem
-from service.domain.errors import FieldError, InvalidInput
+from service.domain.errors import FieldError, InvalidInput, json_path
 from service.domain.job import JsonObject
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -117,14 +117,3 @@ def validated(model: type[Model], document: JsonObject, what: str) -> Model:
         found = error.errors(include_url=False, include_context=False, include_input=False)
         errors = [FieldError(json_path(each["loc"]), each["msg"]) for each in found]
         raise InvalidInput(f"the body is not a valid {what}", errors=errors) from None
-
-
-def json_path(location: Sequence[int | str]) -> str:
-    """Write a location as `options.names[2]`; the names in it may be the caller's."""
-    path = ""
-    for part in location:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        else:
-            path += f".{part[:_ECHO]}" if path else part[:_ECHO]
-    return path

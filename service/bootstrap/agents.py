@@ -13,6 +13,7 @@ from service.agent.prompts import load_prompts
 from service.agent.registry import register
 from service.agent.sleep import SleepAgent
 from service.agent.user_story import UserStoryAgent
+from service.bootstrap.plug_ins import load_plug_ins
 from service.domain.pricing import cost_usd
 from service.domain.usage import Usage
 from service.ports.agent import Agent
@@ -22,7 +23,10 @@ from service.settings import Settings
 
 
 def planning_agents(settings: Settings) -> Mapping[str, Agent]:
-    """Return agents that can plan and show jobs: all that the API needs, without a key."""
+    """Return agents that can plan and show jobs: all that the API needs, without a key.
+
+    Raises `BrokenPlugIn`.
+    """
     return _agents(settings, None)
 
 
@@ -37,7 +41,7 @@ def workflow_previewer(settings: Settings) -> WorkflowPreviewer:
 
 @asynccontextmanager
 async def running_agents(settings: Settings) -> AsyncIterator[Mapping[str, Agent]]:
-    """Provide agents that can run jobs; raises `MissingApiKey` where Claude has none."""
+    """Provide agents that can run jobs; raises `MissingApiKey` and `BrokenPlugIn`."""
     if settings.model == OFFLINE:
         yield _agents(settings, OfflineModel(settings.offline_pace))
         return
@@ -69,6 +73,7 @@ def _agents(settings: Settings, model: Model | None) -> Mapping[str, Agent]:
     ]
     if settings.test_agents:
         agents += [NoopAgent(), SleepAgent()]
+    agents += load_plug_ins(model, [agent.name for agent in agents])
     return register(agents)
 
 

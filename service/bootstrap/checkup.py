@@ -9,8 +9,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from service.agent.anthropic_model import AnthropicModel, MissingApiKey
 from service.agent.offline_model import OFFLINE
 from service.bootstrap.administration import command_database
-from service.bootstrap.agents import claude, today
+from service.bootstrap.agents import claude, planning_agents, today
 from service.bootstrap.connections import MissingAddress, redis_url
+from service.bootstrap.plug_ins import BrokenPlugIn
 from service.domain.checkup import Finding, Health, judge_redis, judge_schema
 from service.domain.errors import ModelFailure, Unavailable
 from service.domain.lifecycle import judge_lifecycle
@@ -46,11 +47,12 @@ async def check_up(settings: Settings) -> list[Finding]:
 
     Each check takes a bounded time, and no finding holds a password or a key.
     """
-    servers = [
+    others = [
+        _Check("agents", _look_at_agents(settings)),
         _Check("postgres", _look_at_postgres(settings), "DATABASE_URL"),
         _Check("redis", _look_at_redis(settings), "REDIS_URL"),
     ]
-    return await _findings(settings, servers)
+    return await _findings(settings, others)
 
 
 async def warn_of_models(settings: Settings) -> None:
@@ -62,9 +64,9 @@ async def warn_of_models(settings: Settings) -> None:
             _log.info("model_not_checked", check=finding.check, problem=finding.message)
 
 
-async def _findings(settings: Settings, servers: list[_Check]) -> list[Finding]:
+async def _findings(settings: Settings, others: list[_Check]) -> list[Finding]:
     async with AsyncExitStack() as stack:
-        checks = [*servers, *await _model_checks(settings, stack)]
+        checks = [*others, *await _model_checks(settings, stack)]
         told = await asyncio.gather(*map(_told, checks))
     secrets = _secrets_of(settings)
     return [_without(secrets, finding) for findings in told for finding in findings]
@@ -96,6 +98,14 @@ def _said(error: Exception) -> str:
             return str(error)
         case _:
             return f"{type(error).__name__}: {error}"
+
+
+async def _look_at_agents(settings: Settings) -> AsyncGenerator[Finding]:
+    try:
+        yield Finding.ok("agents", ", ".join(planning_agents(settings)))
+    except BrokenPlugIn as error:
+        advice = "install a version that works, or uninstall it"
+        yield Finding.failed("agents", str(error), advice)
 
 
 async def _look_at_postgres(settings: Settings) -> AsyncGenerator[Finding]:

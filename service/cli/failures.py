@@ -89,7 +89,11 @@ def _unexpected(error: Any) -> Failure:
 
 
 def _embedded(error: Any) -> Failure:
-    return Failure(str(error), ExitCode.CANNOT_START)
+    return Failure(str(error), _CANNOT_START)
+
+
+def _broken_plug_in(error: Any) -> Failure:
+    return Failure(f"{error}; install a version that works, or uninstall it", _CANNOT_START)
 
 
 def _server_away(error: Any) -> Failure:
@@ -118,6 +122,7 @@ def _variable(server: str) -> str:
 
 
 _UNAVAILABLE = ExitCode.UNAVAILABLE
+_CANNOT_START = ExitCode.CANNOT_START
 
 # By name, so that explaining an error never loads a server into a client.
 EXPLANATIONS: Mapping[str, Callable[[Any], Failure | None]] = {
@@ -128,6 +133,7 @@ EXPLANATIONS: Mapping[str, Callable[[Any], Failure | None]] = {
     "service.embedded.errors.EmbeddedServerError": _embedded,
     "service.domain.errors.Unavailable": _server_away,
     "service.postgres.schema.SchemaMismatch": _schema,
+    "service.bootstrap.plug_ins.BrokenPlugIn": _broken_plug_in,
     "service.agent.anthropic_model.MissingApiKey": _no_model_key,
     "asyncpg.exceptions.InvalidAuthorizationSpecificationError": _postgres,
     "asyncpg.exceptions.InvalidCatalogNameError": _postgres,

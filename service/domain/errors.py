@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+_ECHO = 80
+
 
 class ServiceError(Exception):
     """Every error this service raises on purpose."""
@@ -15,6 +17,17 @@ class FieldError:
 
     field: str
     message: str
+
+
+def json_path(location: Sequence[int | str]) -> str:
+    """Write a location as `options.names[2]`; the names in it may be the caller's."""
+    path = ""
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            path += f".{part[:_ECHO]}" if path else part[:_ECHO]
+    return path
 
 
 class InvalidInput(ServiceError):

@@ -4,7 +4,9 @@ import re
 
 import pytest
 
+from service.bootstrap.plug_ins import GROUP
 from service.cli.config import settings_table
+from tests.fixtures.plug_ins import PLUG_IN
 from tests.fixtures.readme import README, ROOT, rows, section
 
 CRITERIA = rows("What USA-38 asks for")
@@ -47,3 +49,13 @@ def test_its_targets_of_make_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"\bmake ([a-z]+)", README))
     assert {t for t in targets if not re.search(rf"^{t}:", makefile, re.MULTILINE)} == set()
+
+
+def test_its_example_of_an_agent_is_the_one_that_tests_run() -> None:
+    text = section("Your own agent")
+    assert f"```python\n{(PLUG_IN / 'usa_glossary.py').read_text()}```" in text
+    installed = (PLUG_IN / "usa_glossary-1.0.dist-info" / "entry_points.txt").read_text()
+    group, entry = installed.splitlines()
+    assert group == f"[{GROUP}]"
+    quoted = entry.replace("= ", '= "')
+    assert f'[project.entry-points."{GROUP}"]\n{quoted}"\n' in text

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from service.domain.lifecycle import ModelLifecycle, Stage
 from service.settings import Settings
 from service.streams.connection import command_client
 from service.streams.pending import RedisPending
+from tests.fixtures.plug_ins import install
 
 NOBODY = "127.0.0.1:1"
 SECRET = "hush-hush"
@@ -60,6 +62,7 @@ async def test_where_all_is_there_all_is_well(
     found = by_check(await check_up(settings(redis_url, migrated_url)))
     assert {each.health for each in found.values()} == {Health.OK}
     assert list(found) == [
+        "agents",
         "postgres",
         "schema",
         "redis",
@@ -131,6 +134,7 @@ async def test_servers_that_never_answer_are_waited_for_a_bounded_time(
                 anthropic_base_url=f"http://{address}",
             )
         )
+    assert seen.pop("agents") == "ok"
     assert set(seen.values()) == {"failed"}
     assert len(seen) == 5
 
@@ -246,4 +250,15 @@ async def test_without_a_key_for_claude_the_model_has_failed(
     found = by_check(await check_up(settings(redis_url, migrated_url, model="anthropic")))
     assert found["model"].health is Health.FAILED
     assert "ANTHROPIC_API_KEY" in found["model"].message
+    assert found["postgres"].health is Health.OK
+
+
+async def test_a_broken_agent_is_told_beside_all_else(
+    redis_url: str, migrated_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = install(tmp_path / "broken", "usa-poems", "poems = no_such_poems:Agent")
+    monkeypatch.syspath_prepend(str(folder))
+    found = by_check(await check_up(settings(redis_url, migrated_url)))
+    assert found["agents"].health is Health.FAILED
+    assert "usa-poems 2.1" in found["agents"].message
     assert found["postgres"].health is Health.OK

@@ -1,14 +1,22 @@
 """The agents for tests and measurements, and the registry of agents."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import pytest
 
 from service.agent.noop import NoopAgent
 from service.agent.registry import register
 from service.agent.sleep import SleepAgent
-from service.domain.errors import FailureKind, InvalidInput, ModelFailure
+from service.agent.stepwise import StepwiseAgent
+from service.domain.errors import FailureKind, InvalidInput, JobFailure, ModelFailure
 from service.domain.events import EventType
 from service.domain.job import Job, JsonObject
+from service.ports.model import ModelRequest
+from service.ports.options import StrictOptions
 from tests.fixtures.attempts import Crash, DictAttempt, a_job
+from tests.fixtures.factories import a_checkpoint
+from tests.fixtures.models import ScriptedModel, a_request
 
 
 def sleeping_job(options: JsonObject, error_count: int = 0) -> Job:
@@ -78,3 +86,46 @@ def test_agents_are_known_by_name() -> None:
     assert agents["noop"] is noop
     with pytest.raises(ValueError, match="noop"):
         register([noop, NoopAgent()])
+
+
+class SecondStepRefused(StepwiseAgent[StrictOptions]):
+    """Takes two steps whatever it is asked for."""
+
+    name = "two"
+    tokens_per_step = 10
+    options = StrictOptions
+
+    def steps(self, options: StrictOptions) -> list[str]:
+        return ["one", "two", "one"]
+
+    def request(self, job: Job, step: str) -> ModelRequest:
+        return a_request(step)
+
+    def result(self, job: Job, outcomes: Mapping[str, str]) -> JsonObject:
+        return {"said": dict(outcomes)}
+
+
+def test_a_step_that_is_named_twice_is_taken_once() -> None:
+    plan = SecondStepRefused(None).plan("x", "individual", None, {})
+    assert (plan.iterations, plan.options, plan.estimated_tokens) == (("one", "two"), {}, 20)
+
+
+async def test_an_agent_without_a_model_plans_and_shows_but_does_not_run() -> None:
+    agent = SecondStepRefused(None)
+    attempt = DictAttempt(a_job("one", "two"))
+    assert agent.snapshot(attempt.job, {})["current"] == "one"
+    with pytest.raises(RuntimeError, match="no model"):
+        await agent.run(attempt)
+    assert attempt.events == []
+
+
+async def test_a_step_that_the_model_refuses_fails_the_job_with_what_was_done_before() -> None:
+    refused = replace(a_checkpoint("two/draft"), stop_reason="refusal")
+    attempt = DictAttempt(
+        a_job("one", "two"),
+        stored={"one/draft": a_checkpoint("one/draft", text="1"), "two/draft": refused},
+    )
+    with pytest.raises(JobFailure) as caught:
+        await SecondStepRefused(ScriptedModel()).run(attempt)
+    assert caught.value.code == "MODEL_REFUSED"
+    assert "two" in caught.value.message

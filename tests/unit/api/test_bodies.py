@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.api.bodies import json_path, parse_object
+from service.api.bodies import parse_object
 from service.domain.errors import InvalidInput
 
 _STORABLE = st.characters(exclude_categories=["Cs"], exclude_characters="\x00")
@@ -103,9 +103,3 @@ def test_a_refusal_never_repeats_more_than_a_name() -> None:
     name = "n" * 5000
     body = f'{{"{name}": 1, "{name}": 2}}'.encode()
     assert len(str(refusal(body))) < 200
-
-
-def test_a_place_is_written_as_callers_would_write_it() -> None:
-    assert json_path(("options", "names", 2, "x")) == "options.names[2].x"
-    assert json_path(()) == ""
-    assert len(json_path(("n" * 5000,))) == 80

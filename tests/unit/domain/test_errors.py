@@ -14,6 +14,7 @@ from service.domain.errors import (
     NotFound,
     ServiceError,
     Unavailable,
+    json_path,
 )
 
 
@@ -54,3 +55,9 @@ def test_a_failed_model_call_is_a_failed_job_and_for_good_unless_told_otherwise(
     assert failure.retry_after is None
     with pytest.raises(JobFailure, match="not JSON"):
         raise failure
+
+
+def test_a_place_is_written_as_callers_would_write_it() -> None:
+    assert json_path(("options", "names", 2, "x")) == "options.names[2].x"
+    assert json_path(()) == ""
+    assert len(json_path(("n" * 5000,))) == 80
