@@ -22,10 +22,10 @@ def doctor(as_json: AsJson = False) -> None:
 
     from service.bootstrap import check_up
     from service.cli.checkup import read_settings
-    from service.domain.checkup import Finding, Health
+    from service.domain.checkup import Health
 
     settings, finding = read_settings()
-    findings: list[Finding] = [finding, *asyncio.run(check_up(settings))]
+    findings = [finding, *asyncio.run(check_up(settings))]
     is_healthy = all(each.health is not Health.FAILED for each in findings)
     if as_json:
         checks = [each.as_json() for each in findings]

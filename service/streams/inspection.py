@@ -16,8 +16,9 @@ async def inspect_redis(client: Client) -> RedisFacts:
     return RedisFacts(
         product=f"Redis {version}" if valkey is None else f"Valkey {valkey}",
         version=version,
-        eviction=str(info["maxmemory_policy"]),
-        is_append_only=bool(info["aof_enabled"]),
+        # A managed server may keep both to itself.
+        eviction=str(info.get("maxmemory_policy", "unknown")),
+        is_append_only=bool(info.get("aof_enabled")),
         missing_groups=tuple(missing),
     )
 
