@@ -20,7 +20,7 @@ from service.domain.patches import MAX_ASKED, MAX_PATCHES
 from service.domain.story import LIST_PATHS, MAX_ITEMS, MAX_TEXT, PATHS, Story
 from service.domain.usage import Usage
 from service.ports.model import ModelReply, ModelRequest
-from tests.unit.agent.attempts import STORY, DictAttempt, ScriptedModel, a_job, added, drafted
+from tests.fixtures.attempts import STORY, DictAttempt, ScriptedModel, a_job, added, drafted
 
 PROMPTS = load_prompts()
 ITERATIONS = ("user-roles", "validation", "consolidation")

@@ -15,7 +15,7 @@ from service.domain.job import JobStatus, JsonObject
 from service.domain.markdown import render_markdown
 from service.domain.story import Story
 from service.telemetry.metrics import REGISTRY
-from tests.unit.agent.attempts import (
+from tests.fixtures.attempts import (
     STORY,
     DictAttempt,
     ScriptedModel,
@@ -243,7 +243,7 @@ async def test_a_result_is_complete_however_its_iteration_ended(outcome: Outcome
     assert attempt.paid == [f"validation/{step}" for step in outcome.steps]
     assert result == {
         "story": story.as_json(),
-        "markdown": render_markdown(story, STORY),
+        "markdown": render_markdown(story, STORY, {}),
         "originalStory": STORY,
         "iterations": [
             {
