@@ -1,10 +1,8 @@
 """Every setting, its default, its limits, and the relations between them."""
 
 import re
-from collections.abc import Callable
-from operator import le, lt
 from pathlib import Path
-from typing import Annotated, Final, Literal, NamedTuple, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -17,17 +15,17 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.relations import RELATIONS
+
 _HIGHEST_PORT = 65_535
 
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 400)]
 Port = Annotated[int, Field(ge=0, le=_HIGHEST_PORT)]
 
+Limit = Annotated[float | None, Field(gt=0, le=1_000_000_000)]
 Days = Annotated[int, Field(ge=1, le=36_500)]
 
 _DAY = 86_400
-# How late a server may answer after a wait has run out, with the network in between.
-_LATE_ANSWER = 0.5
-_JOBS_PER_CONNECTION = 100
 
 _HOST_AND_PORT = re.compile(r"(\[[^\[\]\s]*\]|[^:\[\]\s]*)(?::(\d{1,5}))?", re.ASCII)
 
@@ -154,6 +152,18 @@ class Settings(BaseSettings):
     model_idle_timeout: Seconds = Field(
         60.0, description="How long the model may send nothing before its call counts as failed."
     )
+    upstream_requests_per_minute: Limit = Field(
+        None, description="Calls of one model by all workers; without it what the API says."
+    )
+    upstream_input_tokens_per_minute: Limit = Field(
+        None, description="Uncached input of one model, for all workers; also what the API says."
+    )
+    upstream_output_tokens_per_minute: Limit = Field(
+        None, description="Output of one model, for all workers; also what the API says."
+    )
+    upstream_max_wait: Seconds = Field(
+        300.0, description="How long one call may wait for these limits before its attempt fails."
+    )
     offline_pace: Annotated[float, Field(ge=0, le=100)] = Field(
         1.0, description="How slowly the offline model writes; 0 is at once."
     )
@@ -187,7 +197,7 @@ class Settings(BaseSettings):
     )
     event_retention: Seconds = Field(3600.0, description="How long events outlive their job.")
     user_in_stream: Annotated[int, Field(ge=0, le=100_000)] = Field(
-        10, description="Undelivered entries per user, the rest wait their turn; 0 is no limit."
+        8, description="Undelivered entries per user, the rest wait their turn; 0 is no limit."
     )
     postgres_pool: Annotated[int, Field(ge=4, le=1000)] = Field(
         10, description="Postgres connections per process; an API has as many again for requests."
@@ -216,77 +226,3 @@ class Settings(BaseSettings):
         for relation in RELATIONS:
             relation.check(self)
         return self
-
-
-class Relation(NamedTuple):
-    """What must hold between two settings for the protocol to work, and why."""
-
-    bounded: str
-    rule: str
-    bound: str
-    holds: Callable[[float, float], bool]
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{_variable(self.bounded)} {self.rule} {_variable(self.bound)}: {self.reason}"
-
-    def check(self, settings: object) -> None:
-        """Raise `ValueError`, naming both settings and their values, where it does not hold."""
-        small, great = getattr(settings, self.bounded), getattr(settings, self.bound)
-        if not self.holds(small, great):
-            raise ValueError(
-                f"{_variable(self.bounded)} ({small:g}) {self.rule} "
-                f"{_variable(self.bound)} ({great:g}): {self.reason}"
-            )
-
-
-def _variable(field: str) -> str:
-    return f"USA_{field.upper()}"
-
-
-RELATIONS: Final = (
-    Relation(
-        "renew_every", "must be less than a third of", "lease",
-        lambda small, great: small < great / 3,
-        "two lost renewals must not lose a job",
-    ),
-    Relation(
-        "block", f"must be at least {_LATE_ANSWER:g} s less than", "socket_timeout",
-        lambda small, great: small + _LATE_ANSWER <= great,
-        "an idle queue must not look like an outage",
-    ),
-    Relation(
-        "block", "must be less than", "shutdown_grace", lt,
-        "a wait for new entries must end before a shutdown does",
-    ),
-    Relation(
-        "reclaim_interval", "must be less than", "lease", lt,
-        "the jobs of a dead worker must not wait for as long again",
-    ),
-    Relation(
-        "lease", "must be less than", "job_deadline", lt,
-        "a job whose worker died must be taken over before it fails",
-    ),
-    Relation(
-        "poll_interval", "must not be more than", "job_deadline", le,
-        "a job that waits for its entry must get it before it fails",
-    ),
-    Relation(
-        "reconcile_interval", "must not be more than", "job_deadline", le,
-        "what was lost must be found before the job fails",
-    ),
-    Relation(
-        "event_retention", "must not be more seconds than there are in", "retention_days",
-        lambda small, great: small <= great * _DAY,
-        "events tell the story, and must not be kept for longer",
-    ),
-    Relation(
-        "retention_days", "must not be more than", "ledger_retention_days", le,
-        "what a job has cost is read from its ledger",
-    ),
-    Relation(
-        "concurrency", f"must not be more than {_JOBS_PER_CONNECTION} times",
-        "postgres_pool", lambda small, great: small <= great * _JOBS_PER_CONNECTION,
-        "jobs that end together must not wait for a connection until they give up",
-    ),
-)  # fmt: skip

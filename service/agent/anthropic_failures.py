@@ -20,14 +20,14 @@ _CONFIGURATION_CODES = frozenset(
 # These have no code of their own; a wording that changes makes them permanent failures.
 _CONFIGURATION_MESSAGES = ("You have reached your specified", "Your credit balance is too low")
 _RETRYABLE_STATUSES = frozenset({408, 409, 429})
+_OVERLOAD_STATUSES = frozenset({429, 529})
+_OVERLOAD_TYPES = frozenset({"rate_limit_error", "overloaded_error"})
 _PLAIN_WORD = re.compile(r"[a-z_]{1,40}")
 
 
-def transient(message: str, retry_after: float | None = None) -> ModelFailure:
+def transient(message: str) -> ModelFailure:
     """A failure that may not happen again."""
-    return ModelFailure(
-        "MODEL_UNAVAILABLE", message, kind=FailureKind.TRANSIENT, retry_after=retry_after
-    )
+    return ModelFailure("MODEL_UNAVAILABLE", message, kind=FailureKind.TRANSIENT)
 
 
 def misconfigured(message: str) -> ModelFailure:
@@ -59,7 +59,13 @@ def failure_of(answer: ErrorAnswer, headers: Mapping[str, str]) -> ModelFailure:
         return misconfigured(message)
     if _is_permanent(answer):
         return ModelFailure("PROCESSING_ERROR", message)
-    return transient(message, retry_after_seconds(headers))
+    return ModelFailure(
+        "MODEL_UNAVAILABLE",
+        message,
+        kind=FailureKind.TRANSIENT,
+        retry_after=retry_after_seconds(headers),
+        is_overload=answer.status in _OVERLOAD_STATUSES or _is_one_of(answer.type, _OVERLOAD_TYPES),
+    )
 
 
 def _is_configuration(answer: ErrorAnswer) -> bool:

@@ -19,6 +19,7 @@ from service.agent.anthropic_failures import (
     misconfigured,
     transient,
 )
+from service.agent.anthropic_limits import read_limits
 from service.agent.anthropic_reply import ReplyReading
 from service.domain.errors import ModelFailure, ServiceError
 from service.domain.lifecycle import ModelLifecycle
@@ -76,6 +77,11 @@ class AnthropicModel:
     def name(self) -> str:
         """The adapter's name."""
         return "anthropic"
+
+    @property
+    def is_limited(self) -> bool:
+        """Anthropic limits requests and tokens per minute."""
+        return True
 
     def estimate_input_tokens(self, request: ModelRequest) -> int:
         """Estimate what the call will read, rather too much than too little."""
@@ -159,9 +165,12 @@ class AnthropicModel:
         except _transport_errors() as error:
             if _was_never_processed(error):
                 reading.meter.usage = Usage()
+            if isinstance(error, _sdk().APIStatusError):
+                reading.meter.observe(read_limits(error.response.headers))
             raise _failure(error) from None
         async with stream, aclosing(_events(stream)) as events:
             reading.meter.request_id = stream.response.headers.get("request-id")
+            reading.meter.observe(read_limits(stream.response.headers))
             async for event in events:
                 reading.add(event)
                 if reading.is_complete:

@@ -32,6 +32,11 @@ class OfflineModel:
         """The adapter's name."""
         return OFFLINE
 
+    @property
+    def is_limited(self) -> bool:
+        """It calls nobody."""
+        return False
+
     def estimate_input_tokens(self, request: ModelRequest) -> int:
         """Count characters; nothing is really read."""
         return _tokens(sum(len(text) for text in (*request.system, request.user)))

@@ -33,6 +33,11 @@ class SleepModel:
         """The adapter's name."""
         return SLEEP
 
+    @property
+    def is_limited(self) -> bool:
+        """It calls nobody."""
+        return False
+
     def estimate_input_tokens(self, request: ModelRequest) -> int:  # noqa: ARG002
         """Every call reads one token."""
         return 1

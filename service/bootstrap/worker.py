@@ -9,6 +9,7 @@ from service.bootstrap.agents import running_agents
 from service.bootstrap.checkup import warn_of_models
 from service.bootstrap.connections import Connections, database_url, redis_url
 from service.domain.retry import RetryPolicy
+from service.domain.upstream import Rates
 from service.ports.attempts import LeaseStore
 from service.ports.queue import EntryLeases
 from service.postgres.attempt_store import PostgresLeaseStore
@@ -16,11 +17,13 @@ from service.postgres.pool import Database
 from service.settings import Settings
 from service.streams.connection import once_client
 from service.streams.job_stream import RedisEntryLeases, RedisJobStream
+from service.streams.upstream_budget import RedisUpstreamBudget
 from service.supervision import Background, Wakeup
 from service.worker.acknowledger import Acknowledger
 from service.worker.dependencies import AttemptDependencies, WorkerTerms
 from service.worker.leases import LeaseKeeper
 from service.worker.pool import WorkerPool
+from service.worker.upstream import UpstreamGate, UpstreamTerms
 
 # Entries outlive their lease a little, so that Postgres has said "expired" when one is reclaimed.
 _IDLE_MARGIN = 1.0
@@ -73,6 +76,18 @@ async def running_pool(
                     renew_every=settings.renew_every,
                 ),
                 background=background,
+                upstream=UpstreamGate(
+                    RedisUpstreamBudget(connections.once, peer=worker_id),
+                    background,
+                    UpstreamTerms(
+                        limits=Rates(
+                            requests=settings.upstream_requests_per_minute,
+                            input=settings.upstream_input_tokens_per_minute,
+                            output=settings.upstream_output_tokens_per_minute,
+                        ),
+                        max_wait=settings.upstream_max_wait,
+                    ),
+                ),
                 event_retention=settings.event_retention,
                 policy=RetryPolicy(max_errors=settings.max_errors),
             ),

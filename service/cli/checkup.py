@@ -8,7 +8,8 @@ from service.cli.local import localized
 from service.cli.variables import problems_in, variables_of
 from service.domain.checkup import Finding
 from service.embedded import find_running_servers
-from service.settings import RELATIONS, Settings
+from service.relations import RELATIONS
+from service.settings import Settings
 
 
 def read_settings() -> tuple[Settings, Finding]:

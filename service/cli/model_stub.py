@@ -8,12 +8,13 @@ import typer
 from service.cli.failures import cannot_listen
 from service.cli.options import AsJson
 from service.cli.output import print_json, show, this_command
+from service.domain.upstream import KINDS, Rates
 
 if TYPE_CHECKING:
     from service.agent.model_stub.faults import FaultPlan
 
 
-def model_stub(
+def model_stub(  # noqa: PLR0913, PLR0917 - one for each option
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes any free one.")] = 0,
     pause: Annotated[
@@ -24,6 +25,13 @@ def model_stub(
         typer.Option(
             metavar="KIND[:STATUS]=RATE",
             help="What goes wrong in which part of the calls, as in reject:529=0.1; repeatable.",
+        ),
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND=RATE",
+            help="Most requests, input or output tokens per minute, as in requests=50; repeatable.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Makes the faults repeatable.")] = 0,
@@ -39,7 +47,11 @@ def model_stub(
     from service.cli.signals import leaving_on_signals
 
     stub = ModelStub(
-        plan=_plan(fault or [], seed), pause=pause, api_key=only_key, ledger_path=ledger
+        plan=_plan(fault or [], seed),
+        pause=pause,
+        api_key=only_key,
+        ledger_path=ledger,
+        limits=_limits(limit or []),
     )
 
     def tell(address: str) -> None:
@@ -58,6 +70,17 @@ def model_stub(
         run_loop(run())
     except OSError as error:
         raise cannot_listen(error, {port: "--port"}) from error
+
+
+def _limits(texts: list[str]) -> Rates:
+    limits: dict[str, float] = {}
+    for text in texts:
+        kind, _, rate = text.partition("=")
+        if kind not in KINDS or not rate.isascii() or not rate.isdigit() or not int(rate):
+            message = f"{text!r} is not one of {', '.join(f'{kind}=RATE' for kind in KINDS)}"
+            raise typer.BadParameter(message, param_hint="--limit")
+        limits[kind] = int(rate)
+    return Rates(**limits)
 
 
 def _plan(faults: list[str], seed: int) -> "FaultPlan | None":

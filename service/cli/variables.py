@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic import AliasChoices, BaseModel, SecretStr, ValidationError
 
-from service.settings import RELATIONS, ClientSettings, Settings
+from service.relations import RELATIONS
+from service.settings import ClientSettings, Settings
 
 SETTINGS: Mapping[str, type[Settings | ClientSettings]] = {
     kind.__name__: kind for kind in (Settings, ClientSettings)

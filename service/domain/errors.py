@@ -135,4 +135,19 @@ class JobFailure(ServiceError):
 
 
 class ModelFailure(JobFailure):
-    """A model call ended without a usable reply; what it used so far is in its meter."""
+    """A model call ended without a usable reply; what it used so far is in its meter.
+
+    `is_overload` says that the upstream wants fewer calls, from everybody.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        kind: FailureKind = FailureKind.PERMANENT,
+        retry_after: float | None = None,
+        is_overload: bool = False,
+    ) -> None:
+        super().__init__(code, message, kind=kind, retry_after=retry_after)
+        self.is_overload = is_overload

@@ -1,7 +1,10 @@
 """Tokens that a model call used."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from service.domain.upstream import Cost, Observed
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,16 @@ class Usage:
         return cls(data["input"], data["output"], data["cacheRead"], data["cacheWrite"])
 
 
+def cost_of(usage: Usage) -> Cost:
+    """Return what a call took of its upstream's limits; nothing if it used nothing.
+
+    Input read from the cache does not count, and of the output only what was written.
+    Source: Anthropic's documentation of rate limits.
+    """
+    read = usage.input + usage.cache_write
+    return Cost(requests=int(usage.total > 0), input=read, output=usage.output)
+
+
 class UsageMeter:
     """What a call in flight has used so far, readable at any moment, also after an abort."""
 
@@ -53,3 +66,9 @@ class UsageMeter:
         self.usage = Usage(estimated=True)
         self.model: str | None = None
         self.request_id: str | None = None
+        self.on_limits: Callable[[Observed], None] | None = None
+
+    def observe(self, observed: Observed) -> None:
+        """Pass on what an answer says of the upstream's limits, as soon as it is known."""
+        if self.on_limits is not None:
+            self.on_limits(observed)

@@ -45,6 +45,11 @@ class Model(Protocol):
         """The adapter's name: `anthropic` or `offline`."""
         ...
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether its calls count against an upstream's rate limits."""
+        ...
+
     def estimate_input_tokens(self, request: ModelRequest) -> int:
         """Estimate what the call will read, before it is made."""
         ...

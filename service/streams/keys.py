@@ -38,3 +38,8 @@ def job_of_live(channel: str) -> UUID | None:
         return UUID(channel.removeprefix(_LIVE).removesuffix("}"))
     except ValueError:
         return None
+
+
+def budget(model: str) -> str:
+    """Return the key of a model's rate limits; the others of its budget begin with it."""
+    return f"usa:budget:{{{model}}}"

@@ -120,3 +120,55 @@ def redrive_events(
 def seal_events(*, stream: str, last_id: str, ttl_ms: int) -> int:
     """Erase a job's events and refuse all others for a while."""
     raise NotImplementedError
+
+
+@Script
+def reserve_budget(  # noqa: PLR0913 - one for each of KEYS and ARGV
+    *,
+    bucket: str,
+    queue: str,
+    tickets: str,
+    users: str,
+    peers: str,
+    ticket: str,
+    user: str,
+    peer: str,
+    burst: float,
+    requests: int,
+    input: int,
+    output: int,
+    max_requests: str,
+    max_input: str,
+    max_output: str,
+) -> list[Any]:
+    """Take a call's cost if it is its turn; returns granted, wait in ms, peers and the limits."""
+    raise NotImplementedError
+
+
+@Script
+def observe_budget(
+    *,
+    bucket: str,
+    max_requests: str,
+    max_input: str,
+    max_output: str,
+    left_requests: str,
+    left_input: str,
+    left_output: str,
+) -> int:
+    """Adapt to the upstream's own limits and to what is left of them."""
+    raise NotImplementedError
+
+
+@Script
+def settle_budget(
+    *, bucket: str, back_requests: int, back_input: int, back_output: int, pause_ms: int
+) -> int:
+    """Correct a reservation; returns whether all pause for longer now than before."""
+    raise NotImplementedError
+
+
+@Script
+def leave_budget(*, queue: str, tickets: str, ticket: str) -> int:
+    """Give up a place in the queue; returns whether there was one."""
+    raise NotImplementedError

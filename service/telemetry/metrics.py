@@ -78,6 +78,35 @@ PATCHES_REJECTED = Counter(
     ["iteration", "reason"],
     registry=REGISTRY,
 )
+UPSTREAM_WAITING = Gauge(
+    "usa_upstream_waiting", "Calls of this worker that wait for their turn.", registry=REGISTRY
+)
+UPSTREAM_WAIT_SECONDS = Histogram(
+    "usa_upstream_wait_seconds", "How long calls waited for the model's rate limits.", ["model"],
+    buckets=_SECONDS, registry=REGISTRY,
+)  # fmt: skip
+UPSTREAM_LIMIT = Gauge(
+    "usa_upstream_limit", "Limit per minute that this worker last saw, for all of them; 0 is none.",
+    ["model", "kind"], registry=REGISTRY,
+)  # fmt: skip
+UPSTREAM_USED = Counter(
+    "usa_upstream_used_total", "What this worker's calls took of the model's rate limits.",
+    ["model", "kind"], registry=REGISTRY,
+)  # fmt: skip
+UPSTREAM_PAUSES = Counter(
+    "usa_upstream_pauses_total", "Answers that made all workers pause: too many, or overloaded.",
+    ["model"], registry=REGISTRY,
+)  # fmt: skip
+UPSTREAM_TURNS_ALONE = Counter(
+    "usa_upstream_turns_alone_total",
+    "Calls let through without Redis, by this worker's share of the limits.",
+    ["model"],
+    registry=REGISTRY,
+)
+UPSTREAM_CORRECTIONS_LOST = Counter(
+    "usa_upstream_corrections_lost_total", "Writes to the shared budget that Redis did not take.",
+    ["what"], registry=REGISTRY,
+)  # fmt: skip
 
 LEASE_RENEWALS = Counter(
     "usa_lease_renewals_total", "Lease renewals by server and result.", ["server", "result"],

@@ -11,6 +11,7 @@ from service.ports.queue import EntryWriter
 from service.supervision import Background
 from service.worker.acknowledger import Acknowledger
 from service.worker.leases import LeaseKeeper
+from service.worker.upstream import UpstreamGate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class AttemptDependencies:
     acknowledger: Acknowledger
     leases: LeaseKeeper
     background: Background
+    upstream: UpstreamGate
     event_retention: float
     policy: RetryPolicy = field(default_factory=RetryPolicy)
 

@@ -75,6 +75,8 @@ class JobProcessor:
             ledger=dependencies.ledger,
             background=dependencies.background,
             brakes=self,
+            upstream=dependencies.upstream,
+            now=self._clock.now,
         )
         self._lease = dependencies.leases.hold(
             claim.fence,

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from time import monotonic
 from typing import Protocol
 
 from service.domain.attempt import Checkpoint, Fence
 from service.domain.errors import FailureKind, LeaseLost, ModelFailure
-from service.domain.events import EventType
+from service.domain.events import EventType, timestamp
 from service.domain.job import Job, JsonObject
 from service.domain.usage import Usage, UsageMeter
 from service.ports.attempts import CallClosing, CallOpening, UsageLedger
@@ -16,10 +17,12 @@ from service.supervision import Background
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import MODEL_CALL_SECONDS, MODEL_CALLS, MODEL_FAILURES
 from service.worker.bookkeeper import Bookkeeper
+from service.worker.upstream import UpstreamGate
 
 _log = get_log(__name__)
 
 _DOUBT_POLL = 0.1
+_WORTH_TELLING = 1.0
 
 
 class StopRequested(BaseException):
@@ -63,15 +66,20 @@ class RunningAttempt:
         ledger: UsageLedger,
         background: Background,
         brakes: Brakes,
+        upstream: UpstreamGate,
+        now: Callable[[], datetime],
     ) -> None:
         self._job = job
         self._checkpoints = dict(checkpoints)
         self._events = events
         self._books = Bookkeeper(ledger, background)
         self._brakes = brakes
+        self._upstream = upstream
+        self._now = now
         self._fence = Fence(job.id, job.attempt)
         self._calls = 0
         self._has_progressed = False
+        self._waits_until: datetime | None = None
 
     @property
     def job(self) -> Job:
@@ -100,10 +108,13 @@ class RunningAttempt:
         if known is not None:
             return known
         await self._pass_gate()
-        self._calls += 1
-        opening = self._opening(step, model, request)
-        await self._books.open(opening, self._pass_gate)
-        checkpoint = await self._make(opening, model, request, on_text)
+        self._waits_until = None
+        user = f"{self._job.owner.tenant_id}/{self._job.owner.user_id}"
+        async with self._upstream.turn(model, request, user, self._while_waiting) as meter:
+            self._calls += 1
+            opening = self._opening(step, model, request)
+            await self._books.open(opening, self._pass_gate)
+            checkpoint = await self._make(opening, model, request, meter, on_text)
         self._checkpoints[step] = checkpoint
         self._has_progressed = True
         if self._brakes.stop_at_next_call:
@@ -119,6 +130,16 @@ class RunningAttempt:
             await asyncio.sleep(_DOUBT_POLL)
         if self._brakes.stop_at_next_call:
             raise StopRequested
+
+    async def _while_waiting(self, seconds: float) -> None:
+        """Tell watchers until when, once, and again whenever that has passed."""
+        await self._pass_gate()
+        now = self._now()
+        if seconds < _WORTH_TELLING or (self._waits_until and now < self._waits_until):
+            return
+        self._waits_until = now + timedelta(seconds=seconds)
+        details = {"reason": "upstream-budget", "until": timestamp(self._waits_until)}
+        self.emit(EventType.WAITING, details)
 
     def _opening(self, step: str, model: Model, request: ModelRequest) -> CallOpening:
         # If this process dies during the call, only what it certainly read is booked.
@@ -138,9 +159,9 @@ class RunningAttempt:
         opening: CallOpening,
         model: Model,
         request: ModelRequest,
+        meter: UsageMeter,
         on_text: Callable[[str], None],
     ) -> Checkpoint:
-        meter = UsageMeter()
         started = monotonic()
 
         def close(

@@ -26,6 +26,10 @@ class BadModel:
         """The adapter's name."""
         return BAD
 
+    @property
+    def is_limited(self) -> bool:
+        return False
+
     def estimate_input_tokens(self, request: ModelRequest) -> int:
         """Count characters."""
         return len(request.user)

@@ -60,6 +60,10 @@ class DictatedModel:
         await self._adapter.close()
         await self.stub.stop()
 
+    @property
+    def is_limited(self) -> bool:
+        return False
+
     def estimate_input_tokens(self, request: ModelRequest) -> int:
         """Estimate as Claude's adapter does."""
         return self._adapter.estimate_input_tokens(request)

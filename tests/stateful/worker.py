@@ -23,7 +23,9 @@ from service.worker.endings import AttemptEnding
 from service.worker.event_writer import EventWriter
 from service.worker.leases import LeaseKeeper
 from service.worker.unclaimed import Unclaimed
+from service.worker.upstream import UpstreamGate, UpstreamTerms
 from tests.fixtures.factories import a_checkpoint, a_closing, an_opening
+from tests.fixtures.upstream import MemoryBudget
 from tests.stateful.faults import watched
 
 if TYPE_CHECKING:
@@ -101,6 +103,7 @@ class Worker:
             acknowledger=acknowledger,
             leases=LeaseKeeper(_none, worker_id=name, lease=LEASE, renew_every=_RENEW_EVERY),
             background=self._background,
+            upstream=UpstreamGate(MemoryBudget(), self._background, UpstreamTerms()),
             event_retention=RETENTION,
             policy=_POLICY,
         )

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from service.settings import RELATIONS, ClientSettings, Settings
+from service.relations import RELATIONS
+from service.settings import ClientSettings, Settings
 
 SECRET = "hunter2"
 

@@ -1,8 +1,9 @@
 """The stub's HTTP server."""
 
 import asyncio
+import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import orjson
@@ -12,6 +13,7 @@ from service.agent.model_stub.catalogue import Catalogue
 from service.agent.model_stub.faults import Fault, FaultKind, FaultPlan, error_type_of
 from service.agent.model_stub.ledger import Ledger, StubCall
 from service.agent.model_stub.prompt_cache import PromptCache, count_tokens
+from service.agent.model_stub.rate_limit import RateLimiter
 from service.agent.model_stub.rules import Rejection, check_body, check_headers
 from service.agent.model_stub.script import (
     Ending,
@@ -22,9 +24,13 @@ from service.agent.model_stub.script import (
 )
 from service.agent.model_stub.writer import Writer, write_reply
 from service.domain.job import JsonObject
-from service.domain.usage import Usage
+from service.domain.upstream import Cost, Rates
+from service.domain.usage import Usage, cost_of
 
 _CATALOGUE_REQUEST = "req_catalogue"
+NO_LIMITS = Rates()
+NO_HEADERS: Mapping[str, str] = {}
+
 _MAX_BODY = 32 * 1024 * 1024
 
 
@@ -44,6 +50,7 @@ class ModelStub:
         piece_length: int = 40,
         api_key: str | None = None,
         ledger_path: Path | None = None,
+        limits: Rates = NO_LIMITS,
     ) -> None:
         self._writer = writer
         self._plan = plan
@@ -52,6 +59,7 @@ class ModelStub:
         self._api_key = api_key
         self._ledger = Ledger(ledger_path)
         self._cache = PromptCache()
+        self._limiter = RateLimiter(limits)
         self._queue: deque[Fault | None] = deque()
         self.catalogue = Catalogue()
         self._stopping = asyncio.Event()
@@ -117,6 +125,11 @@ class ModelStub:
         rejection = await self._read(request, call)
         if rejection is not None:
             return _reject(call, rejection)
+        wait = self._limiter.wait(call.body["model"])
+        if wait:
+            rejection = Rejection(429, "rate_limit_error", "This would exceed your rate limit.")
+            limits = self._limiter.headers(call.body["model"])
+            return _reject(call, rejection, str(math.ceil(wait)), limits)
         fault = self._queue.popleft() if self._queue else self._plan and self._plan(call.body)
         call.fault = fault.kind if fault else None
         if fault and fault.kind is FaultKind.REJECT:
@@ -149,6 +162,7 @@ class ModelStub:
     ) -> web.StreamResponse:
         key = request.headers.get("authorization", request.headers.get("x-api-key", ""))
         prompt = self._cache.read(call.body, key)
+        self._limiter.charge(call.body["model"], cost_of(prompt))
         reply = Reply(
             id=call.id.replace("req_", "msg_"),
             model=call.body["model"],
@@ -157,11 +171,18 @@ class ModelStub:
         )
         script = write_script(reply, fault, self._piece_length, self._pause)
         response = web.StreamResponse(
-            headers={"content-type": "text/event-stream; charset=utf-8", "request-id": call.id}
+            headers={
+                "content-type": "text/event-stream; charset=utf-8",
+                "request-id": call.id,
+                **self._limiter.headers(call.body["model"]),
+            }
         )
         call.status = 200
         await response.prepare(request)
-        await _send(response, call, script, prompt)
+        try:
+            await _send(response, call, script, prompt)
+        finally:
+            self._limiter.charge(call.body["model"], Cost(output=call.billed.output))
         call.completed = script.completes
         return await self._end(request, response, script.ending)
 
@@ -195,10 +216,14 @@ async def _wait(frame: Frame) -> None:
 
 
 def _reject(
-    call: StubCall, rejection: Rejection, retry_after: str | None = None
+    call: StubCall,
+    rejection: Rejection,
+    retry_after: str | None = None,
+    headers: Mapping[str, str] = NO_HEADERS,
 ) -> web.StreamResponse:
     call.status = rejection.status
     response = _refusal(rejection, call.id)
+    response.headers.update(headers)
     if retry_after is not None:
         response.headers["retry-after"] = retry_after
     return response

@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 
 from service.cli.app import app
 from service.cli.config import settings_table
-from service.settings import RELATIONS, ClientSettings, Settings
+from service.relations import RELATIONS
+from service.settings import ClientSettings, Settings
 
 SECRET = "s3cr3t"
 SECRETS = {

@@ -23,8 +23,10 @@ from service.worker.acknowledger import Acknowledger
 from service.worker.dependencies import AttemptDependencies
 from service.worker.leases import LeaseKeeper
 from service.worker.processor import JobProcessor
+from service.worker.upstream import UpstreamGate, UpstreamTerms
 from tests.fixtures.agents import Acting
 from tests.fixtures.event_logs import FailingEventLog, a_log, fake_client
+from tests.fixtures.upstream import MemoryBudget
 from tests.unit.domain.jobs import JOB, NOON, a_job
 from tests.unit.worker.ledger import MemoryLedger
 
@@ -147,6 +149,7 @@ async def a_bench(
             acknowledger=Acknowledger(doorbell, background),  # type: ignore[arg-type] # no reads
             leases=leases,
             background=background,
+            upstream=UpstreamGate(MemoryBudget(), background, UpstreamTerms()),
             event_retention=60.0,
         ),
         claimed_at=monotonic(),

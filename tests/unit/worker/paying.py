@@ -12,9 +12,11 @@ from service.ports.model import Model
 from service.supervision import Background
 from service.telemetry.metrics import REGISTRY
 from service.worker.running_attempt import RunningAttempt
+from service.worker.upstream import UpstreamGate, UpstreamTerms
 from tests.fixtures.models import a_request
+from tests.fixtures.upstream import MemoryBudget
 from tests.fixtures.waiting import eventually
-from tests.unit.domain.jobs import JOB, a_job
+from tests.unit.domain.jobs import JOB, NOON, a_job
 from tests.unit.worker.ledger import MemoryLedger
 
 FENCE = Fence(JOB.id, 1)
@@ -33,13 +35,19 @@ class Told:
     """Events, and nothing else."""
 
     types: list[EventType] = field(default_factory=list)
+    details: list[JsonObject] = field(default_factory=list)
 
     def emit(self, event_type: EventType, details: JsonObject) -> None:
         self.types.append(event_type)
+        self.details.append(details)
 
 
 def an_attempt(
-    ledger: MemoryLedger, background: Background, pedals: Pedals | None = None, number: int = 1
+    ledger: MemoryLedger,
+    background: Background,
+    pedals: Pedals | None = None,
+    number: int = 1,
+    budget: MemoryBudget | None = None,
 ) -> RunningAttempt:
     return RunningAttempt(
         a_job(attempt=number),
@@ -48,6 +56,8 @@ def an_attempt(
         ledger=ledger,
         background=background,
         brakes=pedals or Pedals(),
+        upstream=UpstreamGate(budget or MemoryBudget(), background, UpstreamTerms()),
+        now=lambda: NOON,
     )
 
 
