@@ -14,6 +14,7 @@ from service.client.api_client import ApiClient
 from service.client.event_stream import StreamEvent
 from service.domain.job import JsonObject
 from service.domain.usage import Usage
+from service.streams.connection import Client
 from tests.faults.fault_table import PATH, document
 from tests.faults.model_faults import ALL, Booked, ModelFault
 from tests.fixtures.database import Observer
@@ -34,8 +35,9 @@ WHERE id = $1 AND status = 'queued' AND error_count = $2
 class Look:
     """What the database says of one job, as it is run."""
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(self, observer: Observer, redis: Client) -> None:
         self._connection = observer.connection
+        self._redis = redis
 
     async def rows(self, sql: str, *parameters: Any) -> list[asyncpg.Record]:
         """Return the rows of a query."""
@@ -52,6 +54,8 @@ class Look:
         waits: list[timedelta] = []
 
         async def has_ended() -> bool:
+            for key in await self._redis.keys("usa:budget:*}"):
+                await self._redis.hdel(key, "pause")
             (job,) = await self.rows(
                 "SELECT status, error_count, available_at FROM jobs WHERE id = $1", job_id
             )
@@ -69,7 +73,7 @@ class Look:
 async def test_a_fault_of_the_model_comes_to_what_the_table_says(
     deployment: Deployment, model_stub: ModelStub, observer: Observer, fault: ModelFault
 ) -> None:
-    look = Look(observer)
+    look = Look(observer, deployment.redis)
     model_stub.queue_faults(*fault.faults)
     await deployment.start_api(model="anthropic")
     await deployment.start_worker(**_worker(model_stub, fault))
@@ -184,7 +188,9 @@ async def test_what_was_finished_before_a_refusal_stays_readable(
     assert shown["iteration"] == "user-roles"
     assert shown["applied"] != []
     assert shown.items() <= told.data.items()
-    assert job["tokenUsage"] == _used(await Look(observer).ledger(job_id)).as_json()
+    assert (
+        job["tokenUsage"] == _used(await Look(observer, deployment.redis).ledger(job_id)).as_json()
+    )
 
 
 def test_the_table_is_written_down_as_it_is() -> None:
