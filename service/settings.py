@@ -153,13 +153,15 @@ class Settings(BaseSettings):
         60.0, description="How long the model may send nothing before its call counts as failed."
     )
     upstream_requests_per_minute: Limit = Field(
-        None, description="Calls of one model by all workers; without it what the API says."
+        None,
+        description="Most calls per minute of one model, by all workers; also what the API says.",
     )
     upstream_input_tokens_per_minute: Limit = Field(
-        None, description="Uncached input of one model, for all workers; also what the API says."
+        None,
+        description="Most uncached input tokens per minute of one model; also what the API says.",
     )
     upstream_output_tokens_per_minute: Limit = Field(
-        None, description="Output of one model, for all workers; also what the API says."
+        None, description="Most output tokens per minute of one model; also what the API says."
     )
     upstream_max_wait: Seconds = Field(
         300.0, description="How long one call may wait for these limits before its attempt fails."
