@@ -7,7 +7,8 @@ local KEEP_MS = 3600000
 redis.call('HSET', bucket, 'seen', '1')
 for i, kind in ipairs({ 'requests', 'input', 'output' }) do
   local limit, left = tonumber(ARGV[i]), tonumber(ARGV[3 + i])
-  if limit then
+  -- Nobody could ever wait long enough for a limit of nothing.
+  if limit and limit > 0 then
     redis.call('HSET', bucket, 'limit:' .. kind, ARGV[i])
   else
     redis.call('HDEL', bucket, 'limit:' .. kind)

@@ -200,6 +200,14 @@ async def test_the_limits_that_the_upstream_tells_hold_from_then_on(pods: Pods) 
     assert (await pods.ask(pods.demand(), "two")).wait == pytest.approx(10.0, rel=0.05)
 
 
+async def test_a_limit_of_nothing_is_not_believed(pods: Pods) -> None:
+    told = Rates(requests=0, input=0, output=0)
+    await pods.pod().observe(MODEL, Observed(limits=told, remaining=told))
+    turn = await pods.ask(pods.demand(configured=Rates()))
+    assert turn.granted
+    assert turn.limits == Rates()
+
+
 async def test_less_left_than_thought_holds_and_more_does_not(pods: Pods) -> None:
     await pods.ask(pods.demand())
     for left in (3, 1_000_000):
