@@ -127,6 +127,17 @@ async def test_users_with_many_calls_each_take_turns(pods: Pods) -> None:
     assert sorted(passed) == ["ann"] * 3 + ["bob"] * 3
 
 
+async def test_who_used_it_alone_before_owes_nothing_to_who_comes_later(pods: Pods) -> None:
+    for _ in range(10):
+        assert (await pods.ask(pods.demand("ann"))).granted
+    waiting = [pods.demand(user) for user in ("ann", "bob") for _ in range(6)]
+    for demand in waiting:
+        await pods.ask(demand)
+    await pods.set(requests=6)
+    passed = [demand.user for demand in waiting if (await pods.ask(demand)).granted]
+    assert sorted(passed) == ["ann"] * 3 + ["bob"] * 3
+
+
 async def test_a_large_call_is_not_overtaken_by_small_ones_for_ever(pods: Pods) -> None:
     await pods.exhaust()
     large = pods.demand("ann", Cost(requests=1, input=90_000, output=10))
@@ -160,7 +171,7 @@ async def test_who_leaves_is_no_longer_in_the_way(pods: Pods) -> None:
     assert (await pods.ask(pods.demand("ann"))).granted
 
 
-async def test_what_was_reserved_too_much_comes_back_even_above_the_brim(pods: Pods) -> None:
+async def test_what_was_reserved_too_much_comes_back(pods: Pods) -> None:
     reserved = Cost(requests=1, input=100_000, output=10_000)
     assert (await pods.ask(pods.demand(cost=reserved))).granted
     assert not (await pods.ask(pods.demand("bob"))).granted
@@ -170,6 +181,17 @@ async def test_what_was_reserved_too_much_comes_back_even_above_the_brim(pods: P
     assert float(left[b"level:input"]) == pytest.approx(99_000, rel=0.05)
     assert float(left[b"level:output"]) == pytest.approx(9900, rel=0.05)
     assert (await pods.ask(pods.demand("cleo"))).granted
+
+
+async def test_what_comes_back_is_not_lost_because_the_bucket_was_full_again(pods: Pods) -> None:
+    reserved = Cost(requests=1, input=100_000, output=10)
+    assert (await pods.ask(pods.demand(cost=reserved))).granted
+    await pods.streams.commands.hincrbyfloat(keys.budget(MODEL), "at", -10_000)
+    assert (await pods.ask(pods.demand())).granted
+    await pods.pod().settle(Settlement(model=MODEL, reserved=reserved, used=SMALL))
+    await pods.ask(pods.demand())
+    left = await pods.streams.commands.hget(keys.budget(MODEL), "level:input")
+    assert float(left or 0) == pytest.approx(200_000, rel=0.05)
 
 
 async def test_an_overload_makes_everybody_pause_and_a_shorter_one_does_not_end_it(
