@@ -33,7 +33,6 @@ class Bookkeeper:
         try:
             if await retry_while_unavailable("open_call", open_behind_gate):
                 return
-            WRITES_FENCED.labels(write="open_call").inc()
             raise LeaseLost("another attempt owns the job")
         except BaseException:
             self._book(self._take_back(opening))
@@ -57,7 +56,8 @@ class Bookkeeper:
     async def _take_back(self, opening: CallOpening) -> bool:
         """Close a call that was not made, whose row may be there all the same."""
         # The opening may still be under way. Once it was repeated it can change nothing any more.
-        await retry_while_unavailable("open_call", lambda: self._ledger.open_call(opening))
+        if not await retry_while_unavailable("open_call", lambda: self._ledger.open_call(opening)):
+            WRITES_FENCED.labels(write="open_call").inc()
         return await self._close(
             CallClosing(
                 fence=opening.fence,

@@ -161,6 +161,8 @@ async def test_answers_that_wait_for_it_are_paid_and_not_kept(
     bills = {call.id: call.billed for call in unread}
     paid = await cluster.rows(
         "SELECT * FROM usage_records WHERE attempt = 1 AND ending = 'finished'"
+        " AND request_id = ANY($1)",
+        list(bills),
     )
     assert paid
     for row in paid:

@@ -6,7 +6,7 @@
 local bucket, queue, tickets, users, peers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local ticket, user, peer, burst = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local KINDS = { 'requests', 'input', 'output' }
-local KEEP_MS, PLACE_MS, PEER_MS, PROBE_MS = 3600000, 10000, 60000, 2000
+local KEEP_MS, PLACE_MS, PEER_MS, PROBE_MS, SOON_MS = 3600000, 10000, 60000, 2000, 100
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -77,7 +77,8 @@ if not next(limit) and redis.call('HEXISTS', bucket, 'seen') == 0 then
   -- Nobody knows the limits yet: one call finds out, before a crowd runs into them.
   local probe = field('probe') or 0
   if probe > now then
-    wait = math.max(wait, probe - now)
+    -- Its answer begins long before it ends.
+    wait = math.max(wait, math.min(probe - now, SOON_MS))
   elseif wait == 0 then
     keep('probe', now + PROBE_MS)
   end

@@ -88,6 +88,7 @@ async def test_no_call_is_made_for_an_attempt_that_was_superseded(
     with pytest.raises(LeaseLost):
         await pay(attempt, model)
 
+    await attempt.bookings_done()
     assert model.called == []
     assert counted("usa_writes_fenced_total", write="open_call") == fenced + 1
 
