@@ -110,6 +110,7 @@ class UpstreamGate:
                     if monotonic() - started > self._terms.max_wait:
                         raise _overdue(self._terms.max_wait, turn.wait)
                     await while_waiting(turn.wait)
+                    # Nobody signals a turn: it comes with time, and asking keeps the place.
                     await asyncio.sleep(_sleep(turn.wait))
         except BaseException:
             self._correct("leave", self._budget.leave(demand.model, demand.ticket))

@@ -1,10 +1,16 @@
 """`usa api`, `usa worker` and `usa migrate` on servers that others share."""
 
+import json
 import signal
+from datetime import date
 
 import pytest
 
+from service.agent.anthropic_model import AnthropicModel
+from service.domain.upstream import Observed, Rates
+from service.domain.usage import UsageMeter
 from tests.fixtures.strangers import free_port
+from tests.integration.agent.calls import make_request
 from tests.integration.cli.usa import Usa
 
 
@@ -57,6 +63,18 @@ async def test_a_process_logs_where_it_is_and_ends_when_asked(
     assert '"metrics":"http://127.0.0.1:' in ready
     assert ('"address":"http://127.0.0.1:' in ready) is (process == "api")
     assert "Traceback" not in done.err
+
+
+async def test_a_stand_in_for_the_model_enforces_the_limits_that_it_is_given(shared: Usa) -> None:
+    limits = ["--limit", "requests=8", "--limit", "input=9000"]
+    with shared.started("model-stub", "--json", *limits) as stub:
+        address = json.loads(await stub.prints("address"))["address"]
+        model = AnthropicModel("any", today=lambda: date(2026, 11, 24), base_url=address)
+        meter, heard = UsageMeter(), list[Observed]()
+        meter.on_limits = heard.append
+        await model.complete(make_request(), meter, lambda _: None)
+        await model.close()
+    assert [observed.limits for observed in heard] == [Rates(requests=8, input=9000)]
 
 
 async def test_a_busy_metrics_port_is_named_with_its_own_variable(shared: Usa) -> None:
