@@ -33,7 +33,7 @@ class RateLimiter:
             (1 - self._level(model, kind, now)) * 60 / limit
             for kind, limit in self._limited().items()
         ]
-        return max(0.0, *waits, 0.0)
+        return max((0.0, *waits))
 
     def charge(self, model: str, cost: Cost) -> None:
         """Take what was used, if need be more than there is."""

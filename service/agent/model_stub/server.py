@@ -28,8 +28,8 @@ from service.domain.upstream import Cost, Rates
 from service.domain.usage import Usage, cost_of
 
 _CATALOGUE_REQUEST = "req_catalogue"
-NO_LIMITS = Rates()
-NO_HEADERS: Mapping[str, str] = {}
+_NO_LIMITS = Rates()
+_NO_HEADERS: Mapping[str, str] = {}
 
 _MAX_BODY = 32 * 1024 * 1024
 
@@ -50,7 +50,7 @@ class ModelStub:
         piece_length: int = 40,
         api_key: str | None = None,
         ledger_path: Path | None = None,
-        limits: Rates = NO_LIMITS,
+        limits: Rates = _NO_LIMITS,
     ) -> None:
         self._writer = writer
         self._plan = plan
@@ -219,7 +219,7 @@ def _reject(
     call: StubCall,
     rejection: Rejection,
     retry_after: str | None = None,
-    headers: Mapping[str, str] = NO_HEADERS,
+    headers: Mapping[str, str] = _NO_HEADERS,
 ) -> web.StreamResponse:
     call.status = rejection.status
     response = _refusal(rejection, call.id)

@@ -7,11 +7,9 @@ local KEEP_MS = 3600000
 redis.call('HSET', bucket, 'seen', '1')
 for i, kind in ipairs({ 'requests', 'input', 'output' }) do
   local limit, left = tonumber(ARGV[i]), tonumber(ARGV[3 + i])
-  -- Nobody could ever wait long enough for a limit of nothing.
+  -- An answer that names no limit, as a gateway's, does not lift one; nothing is no limit either.
   if limit and limit > 0 then
     redis.call('HSET', bucket, 'limit:' .. kind, ARGV[i])
-  else
-    redis.call('HDEL', bucket, 'limit:' .. kind)
   end
   -- Less is left than thought when others use the same account; more, when answers are late.
   local level = tonumber(redis.call('HGET', bucket, 'level:' .. kind) or '')

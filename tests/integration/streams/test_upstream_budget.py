@@ -222,6 +222,13 @@ async def test_the_limits_that_the_upstream_tells_hold_from_then_on(pods: Pods) 
     assert (await pods.ask(pods.demand(), "two")).wait == pytest.approx(10.0, rel=0.05)
 
 
+async def test_an_answer_that_says_nothing_of_limits_does_not_lift_them(pods: Pods) -> None:
+    await pods.pod().observe(MODEL, Observed(limits=LIMITS, remaining=LIMITS))
+    await pods.pod().observe(MODEL, Observed(limits=Rates(), remaining=Rates()))
+    turn = await pods.ask(pods.demand(configured=Rates()))
+    assert turn.limits == LIMITS
+
+
 async def test_a_limit_of_nothing_is_not_believed(pods: Pods) -> None:
     told = Rates(requests=0, input=0, output=0)
     await pods.pod().observe(MODEL, Observed(limits=told, remaining=told))
