@@ -201,6 +201,9 @@ class Settings(BaseSettings):
     user_in_stream: Annotated[int, Field(ge=0, le=100_000)] = Field(
         8, description="Undelivered entries per user, the rest wait their turn; 0 is no limit."
     )
+    max_queued: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        10_000, description="Queued jobs of all users, above which none is accepted; 0 is no limit."
+    )
     postgres_pool: Annotated[int, Field(ge=4, le=1000)] = Field(
         10, description="Postgres connections per process; an API has as many again for requests."
     )

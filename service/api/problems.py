@@ -8,9 +8,11 @@ from math import ceil
 from aiohttp import web
 
 from service.api.documents import ProblemDocument, ProblemError
+from service.domain.acceptance import LimitReached
 from service.domain.errors import (
     FieldError,
     IdempotencyConflict,
+    IdempotencyInFlight,
     InvalidInput,
     JobFinished,
     JobNotEnded,
@@ -99,21 +101,25 @@ def problem_of(error: Exception) -> Problem:
         case JobFinished() | JobNotEnded() | JobNotFailed() | IdempotencyConflict():
             status, code = _CONFLICTS[type(error)]
             return Problem(status=status, code=code, detail=str(error))
-        case Unavailable():
-            return _unavailable(error)
+        case IdempotencyInFlight() | LimitReached() | Unavailable():
+            return _later(error)
         case web.HTTPClientError():
             return _of_http(error)
         case _:
             return INTERNAL_ERROR
 
 
-def _unavailable(error: Unavailable) -> Problem:
-    return Problem(
-        status=503,
-        code="UNAVAILABLE",
-        detail="a server this needs does not answer; try again soon",
-        headers={"Retry-After": str(max(1, ceil(error.retry_after)))},
-    )
+def _later(error: IdempotencyInFlight | LimitReached | Unavailable) -> Problem:
+    match error:
+        case IdempotencyInFlight():
+            status, code, detail, seconds = 409, "IDEMPOTENCY_IN_FLIGHT", str(error), 1.0
+        case LimitReached():
+            status, code, detail, seconds = 429, error.code, str(error), error.retry_after
+        case Unavailable():
+            detail = "a server this needs does not answer; try again soon"
+            status, code, seconds = 503, "UNAVAILABLE", error.retry_after
+    headers = {"Retry-After": str(max(1, ceil(seconds)))}
+    return Problem(status=status, code=code, detail=detail, headers=headers)
 
 
 def _of_http(error: web.HTTPClientError) -> Problem:

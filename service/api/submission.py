@@ -127,6 +127,7 @@ async def read_new_job(request: web.Request) -> NewJob:
         iterations=plan.iterations,
         options=plan.options,
         deadline_seconds=plan.options.get("deadlineSeconds") or dependencies.default_deadline,
+        tier=principal.tier,
         reserved_tokens=plan.estimated_tokens,
         trace_parent=read_trace_parent(request),
         request_id=request[REQUEST_ID],

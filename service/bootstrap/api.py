@@ -49,7 +49,9 @@ async def serving_api(
         database,
         PostgresAttemptStore(database, background),
         PostgresUsageLedger(database, background),
+        background,
         user_in_stream=settings.user_in_stream,
+        queue_limit=settings.max_queued,
     )
     agents = planning_agents(settings)
     snapshots = Snapshots(jobs, agents)

@@ -91,6 +91,10 @@ class IdempotencyConflict(ServiceError):
     """The idempotency key was used before with another body."""
 
 
+class IdempotencyInFlight(ServiceError):
+    """Another request with this idempotency key has not been decided yet."""
+
+
 class Unavailable(ServiceError):
     """A server this needs does not answer; the same call may succeed later."""
 

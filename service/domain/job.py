@@ -6,6 +6,8 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 from uuid import UUID
 
+from service.domain.tiers import Tier
+
 JsonObject: TypeAlias = dict[str, Any]
 
 DEFAULT_AGENT = "user-story"
@@ -49,6 +51,7 @@ class NewJob:
     iterations: tuple[str, ...]
     options: JsonObject
     deadline_seconds: float
+    tier: Tier
     reserved_tokens: int = 0
     trace_parent: str | None = None
     request_id: str | None = None

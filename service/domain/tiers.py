@@ -1,8 +1,8 @@
 """What each tier may submit; None means without limit."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
 
 from service.domain.errors import FieldError, InvalidInput
 
@@ -18,6 +18,15 @@ class Tier:
     story_bytes: int
     iterations_per_job: int
     concurrent_jobs: int | None
+
+    def with_overrides(self, overrides: Mapping[str, int | None]) -> "Tier":
+        """Return this tier as one user has it; None lifts a limit as far as any tier does.
+
+        Names of a later version change nothing.
+        """
+        known: dict[str, Any] = {name: overrides[name] for name in LIMITS & overrides.keys()}
+        lifted = {name: getattr(UNLIMITED, name) for name, limit in known.items() if limit is None}
+        return replace(self, **known | lifted)
 
     def check_story(self, story: str) -> None:
         """Refuse a story that is too large; raises `InvalidInput` with status 413."""
@@ -45,6 +54,8 @@ class Tier:
                 limits={"maxIterations": self.iterations_per_job},
             )
 
+
+LIMITS: Final = frozenset(field.name for field in fields(Tier)) - {"name"}
 
 FREE: Final = Tier(
     name="free",

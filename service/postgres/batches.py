@@ -16,15 +16,15 @@ Read = Callable[[Record], Answer]
 
 
 def array_statement(
-    database: Database, name: str, row: "Row[Item]", read: "Read[Answer]"
+    database: Database, name: str, row: "Row[Item]", read: "Read[Answer]", *constants: Any
 ) -> "CommitMany[Item, Answer]":
-    """Return a `commit_many` for a statement that takes one array per column.
+    """Return a `commit_many` for a statement that takes one array per column, then `constants`.
 
     The statement must answer one row per item, in order.
     """
 
     async def together(items: Sequence[Item]) -> list[Answer]:
-        records = await database.fetch_batch(name, [row(item) for item in items])
+        records = await database.fetch_batch(name, [row(item) for item in items], *constants)
         return [read(record) for record in records]
 
     return _isolating(together)

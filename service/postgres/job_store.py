@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from asyncpg import Record
+from asyncpg.exceptions import LockNotAvailableError
 
+from service.domain.acceptance import Standing, Verdict, refusal
 from service.domain.attempt import Checkpoint, Fence
 from service.domain.errors import (
     IdempotencyConflict,
+    IdempotencyInFlight,
     JobFinished,
     JobNotEnded,
     NotFound,
@@ -16,15 +20,22 @@ from service.domain.errors import (
 )
 from service.domain.events import EventId
 from service.domain.job import Job, JobStatus, NewJob
+from service.group_commit import GroupCommit
 from service.ports.attempts import Recorded, Totals
 from service.ports.jobs import Accepted, Page
 from service.postgres.attempt_store import PostgresAttemptStore
+from service.postgres.batches import array_statement
 from service.postgres.pool import Database
 from service.postgres.rows import checkpoints_from, job_from
+from service.postgres.storable import to_json
 from service.postgres.usage_ledger import PostgresUsageLedger
-from service.telemetry.metrics import JOBS_ENDED, JOBS_PURGED
+from service.supervision import Background
+from service.telemetry.metrics import JOBS_ENDED, JOBS_PURGED, SUBMISSIONS_REFUSED
 
 _MOST_COUNTED = 1000
+_IN_FLIGHT = "a request with this Idempotency-Key is still being decided"
+# Each holds its user's lock until all are decided.
+_MOST_TOGETHER = 100
 
 
 class PostgresJobStore:
@@ -35,19 +46,45 @@ class PostgresJobStore:
         database: Database,
         attempts: PostgresAttemptStore,
         ledger: PostgresUsageLedger,
+        background: Background,
         *,
         user_in_stream: int,
+        queue_limit: int = 0,
     ) -> None:
         self._database = database
         self._attempts = attempts
         self._ledger = ledger
-        self._user_in_stream = user_in_stream
+        self._accept: GroupCommit[NewJob, Record] = GroupCommit(
+            "accept",
+            array_statement(
+                database,
+                "accept_jobs",
+                _submission_row,
+                lambda row: row,
+                user_in_stream,
+                queue_limit,
+            ),
+            background,
+            max_batch=_MOST_TOGETHER,
+        )
 
     async def accept(self, job: NewJob) -> Accepted:
-        """Commit a job, or return the one its idempotency key is bound to."""
-        row = await self._insert(job)
-        if row is None:
-            return await self._accepted_before(job)
+        """Commit a job by its owner's limits, or return the one its idempotency key is bound to."""
+        try:
+            row = await self._accept.submit(job)
+        except Unavailable as error:
+            if job.idempotency_key and isinstance(error.__cause__, LockNotAvailableError):
+                raise IdempotencyInFlight(_IN_FLIGHT) from error
+            raise
+        verdict = Verdict(row["verdict"])
+        if verdict is Verdict.IN_FLIGHT:
+            raise IdempotencyInFlight(_IN_FLIGHT)
+        if verdict is Verdict.BOUND:
+            return _accepted_before(job, row)
+        refused = refusal(verdict, job.tier, _standing_from(row), job.reserved_tokens)
+        if refused is not None:
+            SUBMISSIONS_REFUSED.labels(limit=verdict.value).inc()
+            raise refused
         ahead = row["ahead"]
         return Accepted(
             job=job_from(row),
@@ -55,36 +92,6 @@ class PostgresJobStore:
             ring_now=row["ring_now"],
             queue_position=ahead if ahead <= _MOST_COUNTED else None,
         )
-
-    async def _insert(self, job: NewJob) -> Record | None:
-        return await self._database.fetch_one(
-            "insert_job",
-            job.id,
-            job.owner.tenant_id,
-            job.owner.user_id,
-            job.agent,
-            job.mode,
-            job.story,
-            list(job.iterations),
-            job.options,
-            job.deadline_seconds,
-            job.reserved_tokens,
-            job.trace_parent,
-            job.request_id,
-            self._user_in_stream,
-            job.idempotency_key,
-            job.fingerprint,
-        )
-
-    async def _accepted_before(self, job: NewJob) -> Accepted:
-        row = await self._database.fetch_one(
-            "find_idempotency_key", job.owner.tenant_id, job.owner.user_id, job.idempotency_key
-        )
-        if row is None:  # it expired or its job was erased in this very moment
-            raise Unavailable("the idempotency key")
-        if row["fingerprint"] != job.fingerprint:
-            raise IdempotencyConflict("this Idempotency-Key was used with another body")
-        return Accepted(job=job_from(row), is_new=False, ring_now=False, queue_position=None)
 
     async def get_owned(self, job_id: UUID, tenant_id: str, user_id: str | None) -> Job | None:
         """Read one job of this owner."""
@@ -154,3 +161,40 @@ class PostgresJobStore:
     async def clear_event_pending(self, job_id: UUID, final_event_id: EventId) -> None:
         """Note that this terminal event is in the stream; one of a later generation stays owed."""
         await self._attempts.clear_event_pending(job_id, final_event_id)
+
+
+def _submission_row(job: NewJob) -> Sequence[Any]:
+    return (
+        job.id,
+        job.owner.tenant_id,
+        job.owner.user_id,
+        job.agent,
+        job.mode,
+        job.story,
+        to_json(job.iterations),
+        to_json(job.options),
+        job.deadline_seconds,
+        job.reserved_tokens,
+        job.trace_parent,
+        job.request_id,
+        job.idempotency_key,
+        job.fingerprint,
+        job.tier.requests_per_day,
+        job.tier.tokens_per_day,
+        job.tier.concurrent_jobs,
+    )
+
+
+def _accepted_before(job: NewJob, row: Record) -> Accepted:
+    if row["bound_fingerprint"] != job.fingerprint:
+        raise IdempotencyConflict("this Idempotency-Key was used with another body")
+    return Accepted(job=job_from(row), is_new=False, ring_now=False, queue_position=None)
+
+
+def _standing_from(row: Record) -> Standing:
+    return Standing(
+        active=row["active"],
+        requests=row["requests"],
+        tokens=row["tokens"],
+        day_left=row["day_left"],
+    )

@@ -136,10 +136,15 @@ class Database:
         """Run a named statement, a transaction of its own, and return its first row."""
         return await self._commit(lambda on: on.fetchrow(statement(name), *parameters))
 
-    async def fetch_batch(self, name: str, items: Sequence[Sequence[Any]]) -> "list[Record]":
-        """Run a named statement on arrays, one per column of `items`, of which there are some."""
+    async def fetch_batch(
+        self, name: str, items: Sequence[Sequence[Any]], *constants: Any
+    ) -> "list[Record]":
+        """Run a named statement on arrays, one per column of `items`, of which there are some.
+
+        After them come what all items have in common.
+        """
         columns = [list(column) for column in zip(*items, strict=True)]
-        return await self.fetch(name, *columns)
+        return await self.fetch(name, *columns, *constants)
 
     async def _commit(self, act: "Act[Answer]") -> Answer:
         """Act, and again if a serialization failure or deadlock rolled it back."""

@@ -18,6 +18,12 @@ JOBS_REDRIVEN = Counter(
 JOBS_PURGED = Counter(
     "usa_jobs_purged_total", "Ended jobs that their owners had erased.", registry=REGISTRY
 )
+SUBMISSIONS_REFUSED = Counter(
+    "usa_submissions_refused_total",
+    "Submissions that a limit left no room for.",
+    ["limit"],
+    registry=REGISTRY,
+)
 JOBS_CLAIMED = Counter(
     "usa_jobs_claimed_total", "Verdicts on claimed deliveries.", ["verdict"], registry=REGISTRY
 )

@@ -16,6 +16,7 @@ LABELS = {
     "ending",
     "iteration",
     "kind",
+    "limit",
     "loop",
     "method",
     "model",

@@ -69,7 +69,7 @@ HANDING_BACK: Final = [
     *deadly("redis.remove_consumer_if_idle"),
 ]
 ACCEPTING: Final = [
-    *deadly("postgres.insert_job"),
+    *deadly("postgres.accept_jobs"),
     *deadly("redis.xadd"),
     *deadly("postgres.mark_entries"),
 ]
@@ -163,7 +163,7 @@ SERVING: Final = [
     *(
         failpoint
         for edge in (
-            "postgres.insert_job",
+            "postgres.accept_jobs",
             "postgres.cancel_owned_job",
             "postgres.mark_entries",
             "postgres.clear_event_pending",

@@ -6,6 +6,7 @@ import pytest
 
 from service.domain.errors import IdempotencyConflict
 from service.domain.job import JobStatus
+from service.ports.jobs import Accepted
 from service.postgres.job_store import PostgresJobStore
 from tests.fixtures.database import USER_IN_STREAM, Observer, Stores
 from tests.fixtures.factories import a_delivery, a_new_job, an_owner, terms
@@ -51,18 +52,29 @@ async def test_accepting_is_one_statement_its_queue_position_included(
 
     # A second statement could fail after the first one has committed.
     last_query = await observer.value("SELECT query FROM pg_stat_activity WHERE pid = $1", pid)
-    assert str(last_query).startswith("-- Accept a job")
+    assert str(last_query).startswith("-- Accept jobs")
 
 
-async def test_requests_that_come_together_are_transactions_of_their_own(
+async def test_requests_that_come_together_share_a_few_transactions(
     stores: Stores, observer: Observer
 ) -> None:
-    owner = an_owner()
+    await asyncio.gather(*(stores.jobs.accept(a_new_job()) for _ in range(20)))
 
-    await asyncio.gather(*(stores.jobs.accept(a_new_job(owner)) for _ in range(10)))
+    assert await observer.value("SELECT count(*) FROM jobs") == 20
+    assert int(str(await observer.value("SELECT count(DISTINCT xmin::text) FROM jobs"))) <= 5
 
-    # Two of one user in one snapshot would not count each other.
-    assert await observer.value("SELECT count(DISTINCT xmin::text) FROM jobs") == 10
+
+async def test_a_submission_that_cannot_be_stored_fails_alone(
+    stores: Stores, observer: Observer
+) -> None:
+    news = [a_new_job(story="bad \x00" if number == 3 else "good") for number in range(8)]
+
+    answers = await asyncio.gather(
+        *(stores.jobs.accept(new) for new in news), return_exceptions=True
+    )
+
+    assert [type(answer) is Accepted for answer in answers] == [n != 3 for n in range(8)]
+    assert await observer.value("SELECT count(*) FROM jobs") == 7
 
 
 async def test_the_queue_position_counts_the_jobs_ahead(stores: Stores) -> None:
@@ -98,7 +110,9 @@ async def test_a_user_with_enough_undelivered_entries_leaves_ringing_to_the_rela
 
 
 async def test_without_a_limit_every_job_may_ring_at_once(stores: Stores) -> None:
-    unlimited = PostgresJobStore(stores.database, stores.attempts, stores.ledger, user_in_stream=0)
+    unlimited = PostgresJobStore(
+        stores.database, stores.attempts, stores.ledger, stores.background, user_in_stream=0
+    )
     owner = an_owner()
 
     rings = [(await unlimited.accept(a_new_job(owner))).ring_now for _ in range(12)]

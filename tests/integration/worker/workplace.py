@@ -18,6 +18,7 @@ from service.domain.attempt import Delivery, Fence
 from service.domain.events import BEGINNING
 from service.domain.frames import Frame
 from service.domain.job import Job, JobStatus, JsonObject, NewJob
+from service.domain.tiers import UNLIMITED
 from service.maintenance.reconciler import Reconciler
 from service.maintenance.relay import Relay
 from service.ports.agent import Agent, Attempt
@@ -112,6 +113,7 @@ class Workplace:
             iterations=tuple(f"step-{number}" for number in range(1, steps + 1)),
             options=options if agent == "sleep" else {},
             deadline_seconds=deadline,
+            tier=UNLIMITED,
             reserved_tokens=1000,
         )
         return (await self.stores.jobs.accept(new)).job.id

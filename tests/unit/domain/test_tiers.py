@@ -1,5 +1,7 @@
 """What each tier may submit."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,3 +77,16 @@ def test_the_published_limits_are_what_is_checked() -> None:
         )
         for tier in TIERS.values()
     }  # fmt: skip
+
+
+def test_an_override_replaces_one_limit_and_leaves_the_others() -> None:
+    tier = FREE.with_overrides({"tokens_per_day": 7, "limit_of_a_later_version": 1})
+
+    assert tier == replace(FREE, tokens_per_day=7)
+
+
+def test_an_override_of_none_lifts_a_limit_as_far_as_any_tier_does() -> None:
+    tier = FREE.with_overrides({"concurrent_jobs": None, "story_bytes": None})
+
+    assert tier.concurrent_jobs is None
+    assert tier.story_bytes == UNLIMITED.story_bytes
