@@ -33,8 +33,15 @@ class Stopped:
 
 
 @dataclass(frozen=True, slots=True)
+class OutOfQuota:
+    """The owner's tokens of the day are used up; they return in `seconds`."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Superseded:
     """The job is no longer this attempt's: cancelled, or taken by another worker."""
 
 
-Outcome: TypeAlias = Succeeded | Failed | Stopped | Superseded
+Outcome: TypeAlias = Succeeded | Failed | Stopped | OutOfQuota | Superseded

@@ -6,7 +6,14 @@ from enum import StrEnum
 from typing import Final, TypeAlias, assert_never
 
 from service.domain.job import Job, JobStatus, JsonObject
-from service.domain.outcome import Failed, Outcome, Stopped, Succeeded, Superseded
+from service.domain.outcome import (
+    Failed,
+    Outcome,
+    OutOfQuota,
+    Stopped,
+    Succeeded,
+    Superseded,
+)
 from service.domain.retry import RetryPolicy
 
 
@@ -45,11 +52,18 @@ class HandBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Postpone:
+    """processing -> queued after `delay` seconds, which its deadline waits as well."""
+
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
 class Abandon:
     """Write nothing: the job belongs to somebody else now."""
 
 
-Transition: TypeAlias = Complete | Fail | Retry | HandBack | Abandon
+Transition: TypeAlias = Complete | Fail | Retry | HandBack | Postpone | Abandon
 
 
 # Errors that say nothing against trying the same job again by hand.
@@ -65,6 +79,8 @@ def decide(job: Job, outcome: Outcome, policy: RetryPolicy, *, jitter: float) ->
             return _after_failure(job, failed, policy, jitter)
         case Stopped():
             return HandBack()
+        case OutOfQuota(seconds):
+            return Postpone(seconds)
         case Superseded():
             return Abandon()
         case _:
@@ -93,6 +109,7 @@ class Trigger(StrEnum):
     FAILED = "failed"
     RETRIED = "retried"
     HANDED_BACK = "handed_back"
+    POSTPONED = "postponed"
     RECOVERED = "recovered"
     CANCELLED = "cancelled"
     REDRIVEN = "redriven"
@@ -107,6 +124,7 @@ TRANSITIONS: Final[Mapping[tuple[JobStatus, Trigger], JobStatus]] = {
     (JobStatus.PROCESSING, Trigger.FAILED): JobStatus.FAILED,
     (JobStatus.PROCESSING, Trigger.RETRIED): JobStatus.QUEUED,
     (JobStatus.PROCESSING, Trigger.HANDED_BACK): JobStatus.QUEUED,
+    (JobStatus.PROCESSING, Trigger.POSTPONED): JobStatus.QUEUED,
     (JobStatus.PROCESSING, Trigger.RECOVERED): JobStatus.QUEUED,
     (JobStatus.PROCESSING, Trigger.CANCELLED): JobStatus.CANCELLED,
     (JobStatus.FAILED, Trigger.REDRIVEN): JobStatus.QUEUED,

@@ -9,6 +9,7 @@ from uuid import UUID
 from service.domain.attempt import Checkpoint, Claim, Delivery, Fence
 from service.domain.events import EventId
 from service.domain.job import Job, JobStatus, Owner
+from service.domain.quota import TokenDay
 from service.domain.transitions import Transition
 from service.domain.usage import Usage
 
@@ -123,6 +124,10 @@ class UsageLedger(Protocol):
 
     async def totals(self, job_id: UUID) -> Totals:
         """Sum up a job's ledger."""
+        ...
+
+    async def read_token_day(self, job_id: UUID) -> TokenDay | None:
+        """Read how the day's tokens of the job's owner stand; None if nothing limits them."""
         ...
 
 

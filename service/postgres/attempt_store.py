@@ -9,7 +9,7 @@ from asyncpg import Record
 from service.domain.attempt import Claim, Delivery, Fence, Verdict
 from service.domain.events import EventId
 from service.domain.job import Job
-from service.domain.transitions import Complete, Fail, HandBack, Retry, Transition
+from service.domain.transitions import Complete, Fail, HandBack, Postpone, Retry, Transition
 from service.group_commit import GroupCommit
 from service.ports.attempts import ClaimTerms, Recorded
 from service.postgres.batches import array_statement, silent_statement
@@ -172,13 +172,15 @@ def _ending_row(ending: _Ending) -> Sequence[Any]:
     final = str(final_event_id) if final_event_id else None
     match transition:
         case Complete(result):
-            written: tuple[Any, ...] = ("completed", to_json(result), None, final, 0.0, 0, 0)
+            written: tuple[Any, ...] = ("completed", to_json(result), None, final, 0.0, 0, 0, False)
         case Fail() as fail:
-            written = ("failed", None, to_json(fail.as_json()), final, 0.0, 1, 0)
+            written = ("failed", None, to_json(fail.as_json()), final, 0.0, 1, 0, False)
         case Retry(delay):
-            written = ("queued", None, None, None, delay, 1, 0)
+            written = ("queued", None, None, None, delay, 1, 0, False)
         case HandBack():
-            written = ("queued", None, None, None, 0.0, 0, 1)
+            written = ("queued", None, None, None, 0.0, 0, 1, False)
+        case Postpone(delay):
+            written = ("queued", None, None, None, delay, 0, 0, True)
         case _:
             raise TypeError(f"{transition} writes nothing")
     return (fence.job_id, fence.attempt, *written)

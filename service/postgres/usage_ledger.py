@@ -7,6 +7,7 @@ from uuid import UUID
 from asyncpg import Record
 
 from service.domain.attempt import Fence
+from service.domain.quota import TokenDay
 from service.group_commit import GroupCommit
 from service.ports.attempts import CallClosing, CallOpening, Totals
 from service.postgres.batches import array_statement
@@ -48,6 +49,11 @@ class PostgresUsageLedger:
         if row is None:
             raise AssertionError("an aggregate always answers one row")
         return totals_from(row)
+
+    async def read_token_day(self, job_id: UUID) -> TokenDay | None:
+        """Read how the day's tokens of the job's owner stand; None if nothing limits them."""
+        row = await self._database.fetch_one("read_token_day", job_id)
+        return TokenDay(**row) if row else None
 
 
 async def abandon_calls(database: Database, fences: Sequence[Fence]) -> int:

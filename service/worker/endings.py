@@ -16,6 +16,7 @@ from service.domain.transitions import (
     Complete,
     Fail,
     HandBack,
+    Postpone,
     Retry,
     Transition,
     decide,
@@ -85,6 +86,8 @@ class AttemptEnding:
                 return await self._end(transition)
             case Retry():
                 return await self._retry(transition)
+            case Postpone():
+                return await self._postpone(transition)
             case HandBack():
                 return await self._hand_back(transition)
             case Abandon():
@@ -141,6 +144,15 @@ class AttemptEnding:
         await self._writer.flush(_FLUSH_PATIENCE)
         await self._to.acknowledger.acknowledge(self._delivery)
         return "retried"
+
+    async def _postpone(self, postpone: Postpone) -> str:
+        if not await self._commit(postpone, None):
+            return await self._step_aside()
+        until = self._clock.now() + timedelta(seconds=postpone.delay)
+        self._writer.emit(EventType.WAITING, {"reason": "quota", "until": timestamp(until)})
+        await self._writer.flush(_FLUSH_PATIENCE)
+        await self._to.acknowledger.acknowledge(self._delivery)
+        return "postponed"
 
     async def _hand_back(self, transition: HandBack) -> str:
         if not await self._commit(transition, None):

@@ -12,14 +12,21 @@ from service.domain.attempt import Claim
 from service.domain.errors import FailureKind, JobFailure, LeaseLost, Unavailable
 from service.domain.events import JobEvent
 from service.domain.job import Job
-from service.domain.outcome import Failed, Outcome, Stopped, Succeeded, Superseded
+from service.domain.outcome import (
+    Failed,
+    Outcome,
+    Stopped,
+    Succeeded,
+    Superseded,
+)
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import PICKUP_SECONDS
 from service.worker.claim_clock import ClaimClock
 from service.worker.dependencies import AttemptDependencies
 from service.worker.endings import AttemptEnding
 from service.worker.event_writer import EventWriter
-from service.worker.running_attempt import RunningAttempt, StopRequested
+from service.worker.running_attempt import RunningAttempt
+from service.worker.stopping import StopRequested
 
 _log = get_log(__name__)
 
@@ -202,8 +209,8 @@ class JobProcessor:
             return Failed("PROCESSING_ERROR", message, retryable=True)
         try:
             return Succeeded(await agent.run(self._attempt))
-        except StopRequested:
-            return Stopped()
+        except StopRequested as stop:
+            return stop.outcome
         except LeaseLost:
             return Superseded()
         except JobFailure as failure:

@@ -10,6 +10,7 @@ from service.domain.attempt import Checkpoint, Fence
 from service.domain.errors import FailureKind, LeaseLost, ModelFailure
 from service.domain.events import EventType, timestamp
 from service.domain.job import Job, JsonObject
+from service.domain.outcome import Stopped
 from service.domain.usage import Usage, UsageMeter
 from service.ports.attempts import CallClosing, CallOpening, UsageLedger
 from service.ports.model import Model, ModelReply, ModelRequest
@@ -17,19 +18,14 @@ from service.supervision import Background
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import MODEL_CALL_SECONDS, MODEL_CALLS, MODEL_FAILURES
 from service.worker.bookkeeper import Bookkeeper
+from service.worker.quota import QuotaGate
+from service.worker.stopping import StopRequested
 from service.worker.upstream import UpstreamGate
 
 _log = get_log(__name__)
 
 _DOUBT_POLL = 0.1
 _WORTH_TELLING = 1.0
-
-
-class StopRequested(BaseException):
-    """This process is shutting down, and a finished call is a good moment to hand back.
-
-    Not an `Exception`: an agent that catches too much must not swallow it.
-    """
 
 
 class Events(Protocol):
@@ -73,6 +69,7 @@ class RunningAttempt:
         self._checkpoints = dict(checkpoints)
         self._events = events
         self._books = Bookkeeper(ledger, background)
+        self._quota = QuotaGate(ledger, job.id, checkpoints)
         self._brakes = brakes
         self._upstream = upstream
         self._now = now
@@ -108,6 +105,7 @@ class RunningAttempt:
         if known is not None:
             return known
         await self._pass_gate()
+        await self._quota.enter(step)
         self._waits_until = None
         user = f"{self._job.owner.tenant_id}/{self._job.owner.user_id}"
         async with self._upstream.turn(model, request, user, self._while_waiting) as meter:
@@ -118,7 +116,7 @@ class RunningAttempt:
         self._checkpoints[step] = checkpoint
         self._has_progressed = True
         if self._brakes.stop_at_next_call:
-            raise StopRequested
+            raise StopRequested(Stopped())
         return checkpoint
 
     async def bookings_done(self) -> None:
@@ -129,7 +127,7 @@ class RunningAttempt:
         while self._brakes.lease_in_doubt:  # noqa: ASYNC110 - doubt ends in another thread
             await asyncio.sleep(_DOUBT_POLL)
         if self._brakes.stop_at_next_call:
-            raise StopRequested
+            raise StopRequested(Stopped())
 
     async def _while_waiting(self, seconds: float) -> None:
         """Tell watchers until when, once, and again whenever that has passed."""

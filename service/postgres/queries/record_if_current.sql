@@ -1,12 +1,12 @@
 -- Write how attempts ended, where they are still current; repeating it changes nothing.
 -- $1 job ids, $2 attempts, $3 statuses, $4 results, $5 errors, $6 final event ids, $7 delays (s),
--- $8 errors to add, $9 hand-backs to add
+-- $8 errors to add, $9 hand-backs to add, $10 whether deadline and reservation wait for the delay
 WITH item AS (
   SELECT * FROM unnest(
     $1::uuid[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[],
-    $7::float8[], $8::integer[], $9::integer[]
+    $7::float8[], $8::integer[], $9::integer[], $10::boolean[]
   ) WITH ORDINALITY AS i (
-    id, attempt, status, result, error, final_event_id, delay, errors, handbacks, position
+    id, attempt, status, result, error, final_event_id, delay, errors, handbacks, postponed, position
   )
 ), locked AS (
   SELECT j.id, j.attempt, j.status, j.entry_id, j.final_event_id
@@ -35,6 +35,13 @@ WITH item AS (
     -- A hand-back adds its own entry at once; the relay owes it only if that fails.
     relay_after = clock_timestamp()
       + make_interval(secs => d.delay + CASE WHEN d.handbacks > 0 THEN 2 ELSE 0 END),
+    deadline_at = j.deadline_at
+      + make_interval(secs => CASE WHEN d.postponed THEN d.delay ELSE 0 END),
+    reserved_on = CASE
+      WHEN d.postponed
+      THEN ((clock_timestamp() + make_interval(secs => d.delay)) AT TIME ZONE 'UTC')::date
+      ELSE j.reserved_on
+    END,
     entry_id = CASE WHEN d.final_event_id IS NULL THEN NULL ELSE j.entry_id END,
     lease_until = NULL
   FROM decided d

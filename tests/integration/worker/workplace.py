@@ -18,7 +18,7 @@ from service.domain.attempt import Delivery, Fence
 from service.domain.events import BEGINNING
 from service.domain.frames import Frame
 from service.domain.job import Job, JobStatus, JsonObject, NewJob
-from service.domain.tiers import UNLIMITED
+from service.domain.tiers import UNLIMITED, Tier
 from service.maintenance.reconciler import Reconciler
 from service.maintenance.relay import Relay
 from service.ports.agent import Agent, Attempt
@@ -101,8 +101,9 @@ class Workplace:
         seconds: float = 0.0,
         failures: int = 0,
         deadline: float = 3600.0,
+        tier: Tier = UNLIMITED,
     ) -> UUID:
-        """A queued job without an entry; the last three say what the sleep agent does."""
+        """A queued job without an entry; `steps` to `failures` say what the sleep agent does."""
         options = {"steps": steps, "stepSeconds": seconds, "failures": failures}
         new = NewJob(
             id=an_id(),
@@ -113,7 +114,7 @@ class Workplace:
             iterations=tuple(f"step-{number}" for number in range(1, steps + 1)),
             options=options if agent == "sleep" else {},
             deadline_seconds=deadline,
-            tier=UNLIMITED,
+            tier=tier,
             reserved_tokens=1000,
         )
         return (await self.stores.jobs.accept(new)).job.id

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.job import JobStatus
-from service.domain.outcome import Failed, Outcome, Stopped, Succeeded, Superseded
+from service.domain.outcome import Failed, Outcome, OutOfQuota, Stopped, Succeeded, Superseded
 from service.domain.retry import RetryPolicy
 from service.domain.transitions import (
     TRANSITIONS,
@@ -15,6 +15,7 @@ from service.domain.transitions import (
     Complete,
     Fail,
     HandBack,
+    Postpone,
     Retry,
     Transition,
     Trigger,
@@ -37,6 +38,7 @@ OUTCOMES: st.SearchStrategy[Outcome] = st.one_of(
     FAILURES,
     st.just(Stopped()),
     st.just(Superseded()),
+    st.builds(OutOfQuota, st.floats(min_value=0, max_value=86_400)),
 )
 JOBS = st.builds(a_job, error_count=COUNTS, crash_count=COUNTS, handback_count=COUNTS)
 POLICIES = st.builds(RetryPolicy, max_errors=st.integers(min_value=1, max_value=100))
@@ -47,6 +49,7 @@ TRIGGERS = {
     Fail: Trigger.FAILED,
     Retry: Trigger.RETRIED,
     HandBack: Trigger.HANDED_BACK,
+    Postpone: Trigger.POSTPONED,
 }
 
 

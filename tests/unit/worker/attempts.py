@@ -14,7 +14,7 @@ from fakeredis import FakeAsyncRedis
 from service.domain.attempt import Claim, Delivery, Fence, Verdict
 from service.domain.events import BEGINNING, EventId
 from service.domain.job import Job, JobStatus, JsonObject
-from service.domain.transitions import Complete, Fail, HandBack, Retry, Transition
+from service.domain.transitions import Complete, Fail, HandBack, Postpone, Retry, Transition
 from service.ports.agent import Attempt
 from service.ports.attempts import ClaimTerms, LeaseStore, Recorded
 from service.ports.queue import EntryLeases
@@ -36,6 +36,7 @@ _STATUSES: Mapping[type, JobStatus] = {
     Fail: JobStatus.FAILED,
     Retry: JobStatus.QUEUED,
     HandBack: JobStatus.QUEUED,
+    Postpone: JobStatus.QUEUED,
 }
 
 

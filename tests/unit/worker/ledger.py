@@ -7,6 +7,7 @@ from uuid import UUID
 
 from service.domain.attempt import Checkpoint, Fence
 from service.domain.errors import Unavailable
+from service.domain.quota import TokenDay
 from service.domain.usage import Usage
 from service.ports.attempts import CallClosing, CallOpening, Totals
 
@@ -38,6 +39,8 @@ class MemoryLedger:
     away: int = 0
     unheard: int = 0
     refuses: Exception | None = None
+    day: TokenDay | None = None
+    days_read: int = 0
     opening: asyncio.Event = field(default_factory=asyncio.Event)
     _sent: set["asyncio.Task[bool]"] = field(default_factory=set)
 
@@ -71,6 +74,11 @@ class MemoryLedger:
         if is_current and closing.checkpoint is not None:
             self.checkpoints.setdefault(closing.checkpoint.step, closing.checkpoint)
         return await self._answer(is_current)
+
+    async def read_token_day(self, job_id: UUID) -> TokenDay | None:
+        self._fail_before()
+        self.days_read += 1
+        return self.day
 
     async def totals(self, job_id: UUID) -> Totals:
         closed = [

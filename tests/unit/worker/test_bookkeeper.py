@@ -6,7 +6,8 @@ import pytest
 
 from service.domain.errors import ModelFailure
 from service.domain.usage import Usage
-from service.worker.running_attempt import RunningAttempt, StopRequested
+from service.worker.running_attempt import RunningAttempt
+from service.worker.stopping import StopRequested
 from tests.fixtures.models import (
     MODEL,
     USED_SO_FAR,

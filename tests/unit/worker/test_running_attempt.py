@@ -7,8 +7,11 @@ from structlog.testing import capture_logs
 
 from service.domain.attempt import Fence
 from service.domain.errors import FailureKind, LeaseLost, ModelFailure
+from service.domain.outcome import OutOfQuota
+from service.domain.quota import TokenDay
 from service.supervision import Background
-from service.worker.running_attempt import RunningAttempt, StopRequested
+from service.worker.running_attempt import RunningAttempt
+from service.worker.stopping import StopRequested
 from tests.fixtures.models import (
     MODEL,
     USED,
@@ -162,3 +165,28 @@ async def test_the_attempt_stops_at_a_finished_call_when_its_process_leaves(
 
     assert (model.called, list(ledger.checkpoints)) == (["draft"], ["draft"])
     assert ledger.log == ["open draft", "close draft finished"]
+
+
+async def test_the_quota_is_asked_once_per_iteration_and_through_an_outage(
+    attempt: RunningAttempt, ledger: MemoryLedger
+) -> None:
+    ledger.day = TokenDay(limit=100, used=10, expected=10, seconds_left=60.0)
+    ledger.away = 1
+
+    for step in ("one/draft", "one/verify", "two/draft"):
+        await pay(attempt, ScriptedModel(), step)
+
+    assert ledger.days_read == 2
+
+
+async def test_an_iteration_without_room_is_not_begun_and_says_when_to_come_back(
+    attempt: RunningAttempt, ledger: MemoryLedger
+) -> None:
+    ledger.day = TokenDay(limit=100, used=95, expected=10, seconds_left=60.0)
+    model = ScriptedModel()
+
+    with pytest.raises(StopRequested) as stop:
+        await pay(attempt, model, "one/draft")
+
+    assert stop.value.outcome == OutOfQuota(60.0)
+    assert (model.called, ledger.rows) == ([], {})

@@ -11,7 +11,7 @@ from service.domain.events import EventType
 from service.domain.upstream import Cost, Observed, Rates
 from service.domain.usage import Usage
 from service.supervision import Background
-from service.worker.running_attempt import StopRequested
+from service.worker.stopping import StopRequested
 from service.worker.upstream import UpstreamGate, UpstreamTerms
 from tests.fixtures.models import HeldModel, ScriptedModel, a_request
 from tests.fixtures.upstream import MemoryBudget
