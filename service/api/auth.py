@@ -31,11 +31,15 @@ _REFUSED = "the API key is unknown, expired or revoked"
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The caller of a request."""
+    """The caller of a request.
+
+    `caller` tells credentials apart and holds no secret: `key:<prefix>`.
+    """
 
     owner: Owner
     scopes: frozenset[str]
     tier: Tier
+    caller: str
 
     @property
     def visible_user(self) -> str | None:
@@ -93,7 +97,7 @@ class Authenticator:
         if not memory.is_touched:
             memory.is_touched = True
             self._background.spawn("touch_key", self._touch(key.prefix))
-        return Principal(key.owner, key.scopes, tier_named(key.tier))
+        return Principal(key.owner, key.scopes, tier_named(key.tier), f"key:{key.prefix}")
 
     def _is_valid(self, key: ApiKey) -> bool:
         is_expired = key.expires_at is not None and key.expires_at <= self._now()

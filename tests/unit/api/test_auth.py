@@ -131,7 +131,8 @@ async def test_a_key_is_taken_from_either_header(
     principal = await authenticator.authenticate(
         a_request(headers={header: value.format(key.text)})
     )
-    assert principal == Principal(Owner("acme", "alice"), frozenset({"jobs:read"}), PRO)
+    caller = f"key:{key.prefix}"
+    assert principal == Principal(Owner("acme", "alice"), frozenset({"jobs:read"}), PRO, caller)
 
 
 async def test_another_scheme_does_not_hide_a_key(
@@ -318,6 +319,7 @@ async def test_a_use_that_cannot_be_noted_is_counted_and_harms_nobody(
 
 
 async def test_a_key_sees_its_users_jobs_or_its_tenants() -> None:
-    own = Principal(Owner("acme", "alice"), frozenset({"jobs:read"}), PRO)
-    wide = Principal(Owner("acme", "alice"), frozenset({"jobs:read", "jobs:tenant"}), PRO)
+    own = Principal(Owner("acme", "alice"), frozenset({"jobs:read"}), PRO, "key:1")
+    scopes = frozenset({"jobs:read", "jobs:tenant"})
+    wide = Principal(Owner("acme", "alice"), scopes, PRO, "key:2")
     assert (own.visible_user, wide.visible_user) == ("alice", None)
