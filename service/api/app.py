@@ -3,6 +3,7 @@
 import orjson
 from aiohttp import web
 
+from service.api.api_keys import KeyRing
 from service.api.auth import AUTHENTICATOR, Authenticator
 from service.api.cors import add_cors_headers, answer_preflight
 from service.api.dependencies import DEPENDENCIES, ApiDependencies
@@ -30,7 +31,8 @@ def create_app(dependencies: ApiDependencies) -> web.Application:
         },
     )
     app[DEPENDENCIES] = dependencies
-    app[AUTHENTICATOR] = Authenticator(dependencies.keys, dependencies.background)
+    keys = KeyRing(dependencies.keys, dependencies.background)
+    app[AUTHENTICATOR] = Authenticator(keys.recognise, dependencies.tokens)
     app[ENDINGS] = Endings(dependencies.jobs, dependencies.background)
     app[DOCUMENT] = orjson.dumps(describe(ROUTES, dependencies.version))
     for route in ROUTES:

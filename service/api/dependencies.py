@@ -6,6 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
+from service.api.auth import Recognise
 from service.api.snapshots import Snapshots
 from service.api.tails import TailHub
 from service.ports.access import ApiKeyStore
@@ -23,7 +24,8 @@ class ApiDependencies:
     """Stores, streams and limits; durations in seconds.
 
     `probe_postgres` decides readiness; without Redis (`probe_redis`) the API is ready but
-    degraded. `wake_relay` makes the relay look for queued jobs at once.
+    degraded. `wake_relay` makes the relay look for queued jobs at once; `tokens`
+    recognises JWTs, where an issuer is trusted.
     """
 
     jobs: JobStore
@@ -46,6 +48,7 @@ class ApiDependencies:
     cors_origins: tuple[str, ...] = ()
     serve_metrics: bool = False
     offline: bool = False
+    tokens: Recognise | None = None
 
 
 DEPENDENCIES: Final = web.AppKey("dependencies", ApiDependencies)

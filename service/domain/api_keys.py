@@ -9,6 +9,8 @@ from enum import StrEnum
 from typing import Final
 
 RANDOM_BYTES: Final = 36
+# How every key begins, and no other credential does.
+MARK: Final = "usa_"
 _PREFIX_BYTES = 4
 _PREFIX = re.compile(r"[0-9a-f]{8}", re.ASCII)
 _LONGEST_KEY = 200

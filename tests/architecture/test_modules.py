@@ -11,7 +11,7 @@ LONGEST = 300
 WALL_CLOCKS = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "date.today"}
 READS_WALL_CLOCK = {
     "service/agent/anthropic_failures.py",  # a Retry-After that is a date
-    "service/api/auth.py",  # when a key expires
+    "service/api/api_keys.py",  # when a key expires
     "service/api/submission.py",  # ids that sort
     "service/bootstrap/agents.py",  # which prices are of today
 }

@@ -12,12 +12,12 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from service import supervision
-from service.api import auth, endings, followups, middleware, protocol_log
+from service.api import api_keys, endings, followups, middleware, protocol_log
 from service.telemetry.logs import get_log
 from tests.fixtures.api import RunningApi
 from tests.fixtures.waiting import eventually
 
-_WHO_LOG = (auth, endings, followups, middleware, protocol_log, supervision)
+_WHO_LOG = (api_keys, endings, followups, middleware, protocol_log, supervision)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from service.api import bodies
-from service.api.auth import AUTHENTICATOR
 from tests.fixtures.api import JOBS, RunningApi
 from tests.fixtures.database import Observer
 from tests.fixtures.waiting import eventually
@@ -109,9 +108,10 @@ async def test_a_body_in_broken_chunks_is_not_waited_for(
     log.has_no_traceback()
 
 
-def is_known(api: RunningApi) -> bool:
+async def is_known(api: RunningApi) -> bool:
     """Whether somebody with Alice's key has been let in."""
-    return api.keys.alice.split("_")[1] in api.app[AUTHENTICATOR]._known
+    key = await api.stores.keys.find(api.keys.alice.split("_")[1])
+    return key is not None and key.last_used_at is not None
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from service.api.api_keys import KeyRing
 from service.api.auth import Authenticator, Principal
 from service.api.problems import Problem
 from service.domain.api_keys import RANDOM_BYTES, NewKey, format_key
@@ -82,7 +83,7 @@ async def background() -> AsyncIterator[Background]:
 
 @pytest.fixture
 def authenticator(store: MemoryKeyStore, background: Background, clock: Clock) -> Authenticator:
-    return Authenticator(store, background, clock=clock, now=clock.now)
+    return Authenticator(KeyRing(store, background, clock=clock, now=clock.now).recognise)
 
 
 def add_key(store: MemoryKeyStore, seed: int = 1) -> tuple[NewKey, ApiKey]:
@@ -284,14 +285,15 @@ async def test_a_remembered_key_works_without_the_store(
 async def test_guessed_prefixes_cannot_push_a_key_out(
     store: MemoryKeyStore, background: Background, clock: Clock
 ) -> None:
-    authenticator = Authenticator(store, background, clock=clock, now=clock.now, most_remembered=10)
+    ring = KeyRing(store, background, clock=clock, now=clock.now, most_remembered=10)
+    authenticator = Authenticator(ring.recognise)
     key, _ = add_key(store)
     await sign_in(authenticator, key.text)
     for guess in range(30):
         assert await is_refused(authenticator, f"usa_{guess:08x}_guess")
     await sign_in(authenticator, key.text)
     assert store.finds[key.prefix] == 1
-    assert len(authenticator._unknown) == 10
+    assert len(ring._unknown) == 10
 
 
 async def test_the_use_of_a_key_is_noted_once_per_look_up(
