@@ -15,6 +15,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.domain.web_addresses import cannot_be_overheard
 from service.relations import RELATIONS
 
 _HIGHEST_PORT = 65_535
@@ -63,6 +64,22 @@ def _http_address(text: str) -> str:
 RedisAddress = Annotated[SecretStr, AfterValidator(_redis_address)]
 PostgresAddress = Annotated[SecretStr, AfterValidator(_postgres_address)]
 HttpAddress = Annotated[str, AfterValidator(_http_address)]
+
+
+def _issuer_address(text: str) -> str:
+    _http_address(text)
+    parts = urlsplit(text)
+    if not cannot_be_overheard(text) or parts.query or parts.fragment:
+        raise ValueError("it must be an https address (http only on this machine), and no more")
+    return text
+
+
+IssuerAddress = Annotated[str, AfterValidator(_issuer_address)]
+# Those that a published key can check but not sign with; HMAC and `none` must never be among them.
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+ClaimName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 def _in_capitals(value: object) -> object:
@@ -126,6 +143,30 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins that browsers may call the API from, separated by commas."
     )
+    oidc_issuer: IssuerAddress | None = Field(
+        None, description="OpenID Connect issuer whose JWTs are taken; without it only API keys."
+    )
+    oidc_audience: Annotated[str, Field(min_length=1, max_length=1000)] | None = Field(
+        None, description="What a JWT must be for: its `aud`; needed with an issuer."
+    )
+    oidc_algorithms: Annotated[tuple[Algorithm, ...], NoDecode, Field(min_length=1)] = Field(
+        ("RS256", "ES256"),
+        description="How a JWT may be signed, separated by commas: RS, PS, ES or EdDSA, never HS.",
+    )
+    oidc_leeway: Annotated[float, Field(ge=0, le=60)] = Field(
+        30.0, description="What the clocks of the issuer and of the API may differ by."
+    )
+    oidc_user_claim: ClaimName = Field("sub", description="Claim of a JWT that is the user.")
+    oidc_tenant_claim: ClaimName = Field(
+        "tenant", description="Claim of a JWT that is the tenant; a token without it is refused."
+    )
+    oidc_scopes_claim: ClaimName = Field(
+        "scope", description="Claim of a JWT with its scopes: a list, or words in one string."
+    )
+    oidc_tier_claim: ClaimName = Field(
+        "tier", description="Claim of a JWT that is the tier: free, pro or enterprise; else free."
+    )
+
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_in_capitals)
     ] = Field(
@@ -220,14 +261,23 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _split_origins(cls, values: object) -> object:
-        if isinstance(values, dict) and isinstance(values.get("cors_origins"), str):
-            origins = [part.strip() for part in values["cors_origins"].split(",")]
-            return {**values, "cors_origins": tuple(part for part in origins if part)}
-        return values
+    def _split_lists(cls, values: object) -> object:
+        if not isinstance(values, dict):
+            return values
+        lists = {
+            name: tuple(part.strip() for part in values[name].split(",") if part.strip())
+            for name in ("cors_origins", "oidc_algorithms")
+            if isinstance(values.get(name), str)
+        }
+        return {**values, **lists}
 
     @model_validator(mode="after")
     def _check_relations(self) -> Self:
         for relation in RELATIONS:
             relation.check(self)
+        if self.oidc_issuer is not None and self.oidc_audience is None:
+            raise ValueError(
+                "USA_OIDC_ISSUER needs USA_OIDC_AUDIENCE: "
+                "a token that was made for another service must not be taken"
+            )
         return self

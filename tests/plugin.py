@@ -9,6 +9,7 @@ pytest_plugins = [
     "tests.fixtures.api",
     "tests.fixtures.deployment",
     "tests.fixtures.model_stub",
+    "tests.fixtures.oidc",
     "tests.fixtures.processes",
     "tests.fixtures.streams",
 ]

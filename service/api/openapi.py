@@ -50,8 +50,19 @@ def describe(routes: Iterable[Route], version: str) -> JsonSchema:
             "schemas": _schemas(),
             "responses": {f"Problem{status}": _problem(status) for status in _statuses()},
             "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer"},
-                "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "An API key (`usa_...`), or a JWT where the service trusts "
+                    "an OpenID Connect issuer.",
+                },
+                "apiKey": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "X-API-Key",
+                    "description": "An API key (`usa_...`).",
+                },
             },
         },
     }
@@ -60,7 +71,7 @@ def describe(routes: Iterable[Route], version: str) -> JsonSchema:
 def _operation(name: str, operation: Operation, scope: Scope | None) -> JsonSchema:
     description = operation.description
     if scope is not None:
-        description += f" Needs a key with the scope `{scope}`."
+        description += f" Needs the scope `{scope}`."
     described: JsonSchema = {
         "operationId": name,
         "tags": [operation.tag],

@@ -11,6 +11,7 @@ from service.api.tails import CHECK_EVERY, TailHub
 from service.bootstrap.agents import planning_agents, workflow_previewer
 from service.bootstrap.connections import Connections, database_url
 from service.bootstrap.listening import listening
+from service.bootstrap.tokens import token_recogniser
 from service.postgres.api_keys import PostgresApiKeyStore
 from service.postgres.attempt_store import PostgresAttemptStore
 from service.postgres.dead_letters import PostgresDeadLetterStore
@@ -78,6 +79,7 @@ async def serving_api(
             cors_origins=settings.cors_origins,
             serve_metrics=serve_metrics,
             offline=settings.model == "offline",
+            tokens=token_recogniser(settings, background),
         )
     )
     silence = Periodic("silence", tails.check_silence, CHECK_EVERY)

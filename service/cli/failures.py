@@ -96,6 +96,10 @@ def _broken_plug_in(error: Any) -> Failure:
     return Failure(f"{error}; install a version that works, or uninstall it", _CANNOT_START)
 
 
+def _missing_extra(error: Any) -> Failure:
+    return Failure(str(error), ExitCode.SETTINGS)
+
+
 def _server_away(error: Any) -> Failure:
     cause = f" ({error.__cause__})" if str(error.__cause__ or "") else ""
     return Failure(f"{error}{cause}: check {_variable(error.what)}", _UNAVAILABLE)
@@ -134,6 +138,7 @@ EXPLANATIONS: Mapping[str, Callable[[Any], Failure | None]] = {
     "service.domain.errors.Unavailable": _server_away,
     "service.postgres.schema.SchemaMismatch": _schema,
     "service.bootstrap.plug_ins.BrokenPlugIn": _broken_plug_in,
+    "service.bootstrap.tokens.MissingExtra": _missing_extra,
     "service.agent.anthropic_model.MissingApiKey": _no_model_key,
     "asyncpg.exceptions.InvalidAuthorizationSpecificationError": _postgres,
     "asyncpg.exceptions.InvalidCatalogNameError": _postgres,

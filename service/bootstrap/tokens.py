@@ -1,0 +1,38 @@
+"""Builds what recognises JWTs, where the settings trust an issuer."""
+
+from service.api.auth import Recognise
+from service.domain.errors import ServiceError
+from service.settings import Settings
+from service.supervision import Background
+
+
+class MissingExtra(ServiceError):
+    """A setting needs an extra that is not installed."""
+
+
+def token_recogniser(settings: Settings, background: Background) -> Recognise | None:
+    """Return it, or None without an issuer; raises `MissingExtra`."""
+    if settings.oidc_issuer is None or settings.oidc_audience is None:
+        return None
+    try:
+        import cryptography  # noqa: F401, PLC0415 - PyJWT is no use without it
+
+        from service.api.jwt_bearer import TokenReader, TokenRules  # noqa: PLC0415 - an extra
+        from service.api.oidc import IssuerKeys  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"USA_OIDC_ISSUER needs the extra `jwt` ({error.name} is not installed): "
+            "pip install 'user-story-service[jwt]'"
+        ) from error
+    rules = TokenRules(
+        issuer=settings.oidc_issuer,
+        audience=settings.oidc_audience,
+        algorithms=settings.oidc_algorithms,
+        leeway=settings.oidc_leeway,
+        user_claim=settings.oidc_user_claim,
+        tenant_claim=settings.oidc_tenant_claim,
+        scopes_claim=settings.oidc_scopes_claim,
+        tier_claim=settings.oidc_tier_claim,
+    )
+    keys = IssuerKeys(settings.oidc_issuer, settings.oidc_algorithms, background)
+    return TokenReader(rules, keys).recognise

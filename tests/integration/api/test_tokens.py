@@ -1,0 +1,252 @@
+"""A token opens the door only if its issuer made it, for us, for now, and for somebody."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from service.api.auth import Authenticator, Principal
+from service.api.jwt_bearer import TokenReader, TokenRules
+from service.api.oidc import IssuerKeys
+from service.api.problems import Problem
+from service.domain.job import Owner
+from service.domain.tiers import ENTERPRISE, FREE, PRO, Tier
+from service.supervision import Background
+from tests.fixtures.oidc import (
+    AUDIENCE,
+    Issuer,
+    ec_key,
+    pem,
+    rsa_key,
+    signed_with_secret,
+    unsigned,
+)
+from tests.unit.api.requests import a_request
+
+IN_2100 = 4_102_444_800
+
+
+@pytest.fixture
+async def reader(issuer: Issuer) -> AsyncIterator[TokenReader]:
+    background = Background()
+    rules = TokenRules(
+        issuer=issuer.address,
+        audience=AUDIENCE,
+        algorithms=("RS256", "ES256"),
+        leeway=30.0,
+        user_claim="sub",
+        tenant_claim="tenant",
+        scopes_claim="scope",
+        tier_claim="tier",
+    )
+    yield TokenReader(rules, IssuerKeys(issuer.address, rules.algorithms, background))
+    await background.cancel()
+
+
+@pytest.mark.parametrize("key_id", ["first", "second"])
+async def test_a_token_says_who_its_bearer_is(
+    reader: TokenReader, issuer: Issuer, key_id: str
+) -> None:
+    who = hashlib.sha256(f"{issuer.address}\nalice".encode()).hexdigest()[:12]
+    assert await reader.recognise(issuer.token(key_id)) == Principal(
+        Owner("acme", "alice"),
+        frozenset({"jobs:read", "jobs:write", "usage:read"}),
+        ENTERPRISE,
+        f"jwt:{who}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("jobs:read", {"jobs:read"}),
+        ("openid  jobs:read admin", {"jobs:read", "admin"}),
+        (["jobs:read", "profile"], {"jobs:read"}),
+        ([["jobs:read"], 1, None], set()),
+        ({"jobs:read": True}, set()),
+        ("JOBS:READ jobs:readwrite", set()),
+        (7, set()),
+        (None, set()),
+    ],
+)
+async def test_scopes_are_words_or_a_list_and_those_of_others_are_left_out(
+    reader: TokenReader, issuer: Issuer, given: object, expected: set[str]
+) -> None:
+    assert (await reader.recognise(issuer.token(scope=given))).scopes == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("pro", PRO),
+        ("enterprise", ENTERPRISE),
+        ("unlimited", FREE),
+        ("Unlimited", FREE),
+        ("platinum", FREE),
+        (None, FREE),
+        (["unlimited"], FREE),
+        ({}, FREE),
+    ],
+)
+async def test_no_token_lifts_all_limits(
+    reader: TokenReader, issuer: Issuer, given: object, expected: Tier
+) -> None:
+    assert (await reader.recognise(issuer.token(tier=given))).tier is expected
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"aud": [AUDIENCE, "another"]},
+        {"exp": timedelta(seconds=-20)},
+        {"nbf": timedelta(seconds=20), "iat": timedelta(seconds=20)},
+        {"exp": IN_2100 + 0.5, "iat": None},
+        {"sub": "a" * 200, "tenant": "Größe 7"},
+    ],
+)
+async def test_what_is_unusual_but_right_is_taken(
+    reader: TokenReader, issuer: Issuer, claims: dict[str, Any]
+) -> None:
+    told = (await reader.recognise(issuer.token(**claims))).owner
+    assert told.user_id == claims.get("sub", "alice")
+
+
+@pytest.mark.parametrize("kind", ["JWT", "at+jwt", "application/at+jwt", None])
+async def test_the_types_of_tokens_that_say_who_somebody_is_are_taken(
+    reader: TokenReader, issuer: Issuer, kind: str | None
+) -> None:
+    token = issuer.token(head={"typ": kind or ""})
+    assert (await reader.recognise(token)).owner.user_id == "alice"
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"iss": None},
+        {"iss": "https://issuer.example"},
+        {"aud": None},
+        {"aud": "another"},
+        {"aud": []},
+        {"aud": [AUDIENCE + "x"]},
+        {"aud": {AUDIENCE: 1}},
+        {"exp": None},
+        {"exp": timedelta(seconds=-40)},
+        {"exp": str(IN_2100)},
+        {"exp": True},
+        {"exp": float("nan")},
+        {"exp": [IN_2100]},
+        {"nbf": timedelta(seconds=60)},
+        {"nbf": "1"},
+        {"iat": timedelta(seconds=60)},
+        {"iat": "yesterday"},
+        {"iat": False},
+        {"sub": None},
+        {"sub": ""},
+        {"sub": 7},
+        {"sub": "a" * 201},
+        {"sub": "a\nb"},
+        {"sub": "a\x00b"},
+        {"sub": "\ud800"},
+        {"tenant": None},
+        {"tenant": ""},
+        {"tenant": ["acme"]},
+        {"tenant": "a" * 201},
+        {"tenant": "\u202eacme"},
+    ],
+    ids=str,
+)
+async def test_a_token_that_says_something_wrong_is_refused(
+    reader: TokenReader, issuer: Issuer, claims: dict[str, Any]
+) -> None:
+    assert await is_refused(reader, issuer.token(**claims))
+
+
+async def is_refused(reader: TokenReader, token: str) -> bool:
+    """Whether a token is answered with 401, and with nothing that says why."""
+    with pytest.raises(Problem) as caught:
+        await reader.recognise(token)
+    problem = caught.value
+    assert problem.detail == "the API key or token is unknown, expired or revoked"
+    return (problem.status, problem.code) == (401, "UNAUTHORIZED")
+
+
+def forgeries(issuer: Issuer) -> dict[str, str]:
+    """Return tokens that say the right things and are none of the issuer's."""
+    genuine, claims = issuer.token(), issuer.claims()
+    head, body, signature = genuine.split(".")
+    secret = pem(issuer.keys["first"])
+    other = unsigned({"alg": "RS256", "kid": "first"}, {**claims, "tenant": "rival"})
+    return {
+        "alg none": unsigned({"alg": "none", "kid": "first"}, claims) + ".",
+        "alg NONE": unsigned({"alg": "NONE", "kid": "first"}, claims) + f".{signature}",
+        "no alg": unsigned({"kid": "first"}, claims) + f".{signature}",
+        "alg list": unsigned({"alg": ["RS256"], "kid": "first"}, claims) + f".{signature}",
+        "public key as secret": signed_with_secret(
+            secret, {"alg": "HS256", "kid": "first"}, claims
+        ),
+        "said to be RS256": signed_with_secret(secret, {"alg": "RS256", "kid": "first"}, claims),
+        "empty secret": signed_with_secret(b"", {"alg": "HS256", "kid": "first"}, claims),
+        "another key": issuer.token(key=rsa_key(9)),
+        "another curve key": issuer.token("second", key=ec_key(9)),
+        "another's id": issuer.token("first", key=ec_key()),
+        "an algorithm not allowed": issuer.token(head={"alg": "RS512"}),
+        "no signature": f"{head}.{body}.",
+        "another's signature": f"{other}.{signature}",
+        "cut": genuine[:-4],
+        "a key that is unknown": issuer.token(key=rsa_key(), head={"kid": "unknown"}),
+        "a key of its own": unsigned(
+            {"alg": "RS256", "kid": "own", "jku": issuer.address, "jwk": {}}, claims
+        )
+        + f".{signature}",
+        "kid is a path": issuer.token(head={"kid": "../../etc/passwd"}),
+        "kid is SQL": issuer.token(head={"kid": "' OR 1=1 --"}),
+        "no kid": unsigned({"alg": "RS256"}, claims) + f".{signature}",
+        "kid is a number": unsigned({"alg": "RS256", "kid": 1}, claims) + f".{signature}",
+        "kid is null": unsigned({"alg": "RS256", "kid": None}, claims) + f".{signature}",
+        "logout": issuer.token(head={"typ": "logout+jwt"}),
+        "something critical": issuer.token(head={"crit": ["exp"], "exp": 1}),
+        "detached": unsigned({"alg": "RS256", "kid": "first", "b64": False}, claims) + ".",
+        "four parts": genuine + ".x",
+        "two parts": f"{head}.{body}",
+        "dots": "..",
+        "nothing": "",
+        "no JSON": f"bm8.{body}.{signature}",
+        "deep": unsigned("x", claims) + ".",
+        "not ASCII": genuine + "ä",
+        "half a character": genuine + "\udc80",
+    }
+
+
+async def test_a_token_that_the_issuer_did_not_make_is_refused(
+    reader: TokenReader, issuer: Issuer
+) -> None:
+    assert (await reader.recognise(issuer.token())).owner.user_id == "alice"
+    forged = forgeries(issuer)
+    taken = {name for name, token in forged.items() if not await is_refused(reader, token)}
+    assert taken == set()
+
+
+async def test_a_key_that_is_too_short_signs_nothing(reader: TokenReader, issuer: Issuer) -> None:
+    issuer.keys["short"] = rsa_key(1, bits=1024)
+    with pytest.warns(match="below the minimum"):
+        token = issuer.token("short")
+    assert await is_refused(reader, token)
+
+
+async def test_keys_and_tokens_are_told_apart_by_how_they_begin() -> None:
+    async def keys(text: str) -> Principal:
+        return Principal(Owner("acme", text), frozenset(), FREE, "key")
+
+    async def tokens(text: str) -> Principal:
+        return Principal(Owner("acme", text), frozenset(), FREE, "token")
+
+    async def ask(authenticator: Authenticator, header: str, value: str) -> str:
+        return (await authenticator.authenticate(a_request(headers={header: value}))).caller
+
+    both, only_keys = Authenticator(keys, tokens), Authenticator(keys)
+    assert await ask(both, "Authorization", "Bearer usa_x") == "key"
+    assert await ask(both, "Authorization", "Bearer eyJ") == "token"
+    assert await ask(both, "X-API-Key", "eyJ") == "key"
+    assert await ask(only_keys, "Authorization", "Bearer eyJ") == "key"
