@@ -74,7 +74,8 @@ class KeyRing:
         if not memory.is_touched:
             memory.is_touched = True
             self._background.spawn("touch_key", self._touch(key.prefix))
-        return Principal(key.owner, key.scopes, tier_named(key.tier), f"key:{key.prefix}")
+        tier = tier_named(key.tier).with_overrides(key.overrides)
+        return Principal(key.owner, key.scopes, tier, f"key:{key.prefix}")
 
     def _is_valid(self, key: ApiKey) -> bool:
         is_expired = key.expires_at is not None and key.expires_at <= self._now()

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import jwt
@@ -10,6 +10,7 @@ from jwt.exceptions import InvalidTokenError, PyJWTError
 
 from service.api.auth import Principal, refused
 from service.api.oidc import IssuerKeys
+from service.api.user_limits import UserLimits
 from service.domain.api_keys import Scope
 from service.domain.job import Owner
 from service.domain.tiers import FREE, UNLIMITED, Tier, tier_named
@@ -44,17 +45,20 @@ class TokenRules:
 class TokenReader:
     """Recognises tokens that the issuer has signed for this service and that are valid now."""
 
-    def __init__(self, rules: TokenRules, keys: IssuerKeys) -> None:
+    def __init__(self, rules: TokenRules, keys: IssuerKeys, limits: UserLimits) -> None:
         self._rules = rules
         self._keys = keys
+        self._limits = limits
 
     async def recognise(self, token: str) -> Principal:
         """Return whose token this is; raises 401, or `Unavailable` if its key cannot be had."""
         try:
-            return self._principal(await self._claims(token))
+            bearer = self._principal(await self._claims(token))
         except PyJWTError as error:
             _log.info("token_refused", reason=type(error).__name__, detail=str(error)[:200])
             raise refused() from None
+        overrides = await self._limits.of(bearer.owner)
+        return replace(bearer, tier=bearer.tier.with_overrides(overrides))
 
     async def _claims(self, token: str) -> dict[str, Any]:
         if not token.isascii():

@@ -18,6 +18,7 @@ from service.postgres.dead_letters import PostgresDeadLetterStore
 from service.postgres.job_store import PostgresJobStore
 from service.postgres.pool import Database
 from service.postgres.usage_ledger import PostgresUsageLedger
+from service.postgres.user_limits import PostgresUserLimits
 from service.settings import Settings
 from service.streams.event_feed import RedisEventFeed
 from service.supervision import Background, Periodic, Wakeup
@@ -79,7 +80,7 @@ async def serving_api(
             cors_origins=settings.cors_origins,
             serve_metrics=serve_metrics,
             offline=settings.model == "offline",
-            tokens=token_recogniser(settings, background),
+            tokens=token_recogniser(settings, background, PostgresUserLimits(database)),
         )
     )
     silence = Periodic("silence", tails.check_silence, CHECK_EVERY)

@@ -1,7 +1,9 @@
 """Builds what recognises JWTs, where the settings trust an issuer."""
 
 from service.api.auth import Recognise
+from service.api.user_limits import UserLimits
 from service.domain.errors import ServiceError
+from service.ports.access import UserLimitStore
 from service.settings import Settings
 from service.supervision import Background
 
@@ -10,7 +12,9 @@ class MissingExtra(ServiceError):
     """A setting needs an extra that is not installed."""
 
 
-def token_recogniser(settings: Settings, background: Background) -> Recognise | None:
+def token_recogniser(
+    settings: Settings, background: Background, limits: UserLimitStore
+) -> Recognise | None:
     """Return it, or None without an issuer; raises `MissingExtra`."""
     if settings.oidc_issuer is None or settings.oidc_audience is None:
         return None
@@ -35,4 +39,4 @@ def token_recogniser(settings: Settings, background: Background) -> Recognise | 
         tier_claim=settings.oidc_tier_claim,
     )
     keys = IssuerKeys(settings.oidc_issuer, settings.oidc_algorithms, background)
-    return TokenReader(rules, keys).recognise
+    return TokenReader(rules, keys, UserLimits(limits, background)).recognise

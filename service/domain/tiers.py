@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from service.domain.errors import FieldError, InvalidInput
+
+# Limits of one user by their names in `Tier`; None lifts one.
+Overrides: TypeAlias = Mapping[str, int | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +22,7 @@ class Tier:
     iterations_per_job: int
     concurrent_jobs: int | None
 
-    def with_overrides(self, overrides: Mapping[str, int | None]) -> "Tier":
+    def with_overrides(self, overrides: Overrides) -> "Tier":
         """Return this tier as one user has it; None lifts a limit as far as any tier does.
 
         Names of a later version change nothing.

@@ -1,15 +1,16 @@
-"""API keys."""
+"""API keys, and the limits of their users."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from service.domain.job import Owner
+from service.domain.tiers import Overrides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A key as stored: everything but its secret."""
+    """A key as stored: everything but its secret; `overrides` are its user's own limits."""
 
     prefix: str
     key_hash: bytes
@@ -21,6 +22,7 @@ class ApiKey:
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
+    overrides: Overrides = field(default_factory=dict)
 
 
 class ApiKeyStore(Protocol):
@@ -32,4 +34,12 @@ class ApiKeyStore(Protocol):
 
     async def touch(self, prefix: str) -> None:
         """Note that the key was used."""
+        ...
+
+
+class UserLimitStore(Protocol):
+    """Limits that users have instead of their tiers'."""
+
+    async def find(self, owner: Owner) -> Overrides:
+        """Return this user's own limits; empty for whoever has none."""
         ...

@@ -72,4 +72,5 @@ def _key_from(row: Record) -> ApiKey:
         expires_at=row["expires_at"],
         revoked_at=row["revoked_at"],
         last_used_at=row["last_used_at"],
+        overrides=row.get("overrides") or {},
     )

@@ -1,7 +1,9 @@
 """A token opens the door only if its issuer made it, for us, for now, and for somebody."""
 
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -11,8 +13,10 @@ from service.api.auth import Authenticator, Principal
 from service.api.jwt_bearer import TokenReader, TokenRules
 from service.api.oidc import IssuerKeys
 from service.api.problems import Problem
+from service.api.user_limits import UserLimits
+from service.domain.errors import Unavailable
 from service.domain.job import Owner
-from service.domain.tiers import ENTERPRISE, FREE, PRO, Tier
+from service.domain.tiers import ENTERPRISE, FREE, PRO, Overrides, Tier
 from service.supervision import Background
 from tests.fixtures.oidc import (
     AUDIENCE,
@@ -28,8 +32,43 @@ from tests.unit.api.requests import a_request
 IN_2100 = 4_102_444_800
 
 
+@dataclass
+class MemoryLimits:
+    """Limits in memory, and how often they were asked for."""
+
+    overrides: dict[Owner, Overrides] = field(default_factory=dict)
+    finds: Counter[Owner] = field(default_factory=Counter)
+    is_away: bool = False
+
+    async def find(self, owner: Owner) -> Overrides:
+        self.finds[owner] += 1
+        if self.is_away:
+            raise Unavailable("Postgres")
+        return self.overrides.get(owner, {})
+
+
+class Clock:
+    """A monotonic clock that tests turn."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
 @pytest.fixture
-async def reader(issuer: Issuer) -> AsyncIterator[TokenReader]:
+def limits() -> MemoryLimits:
+    return MemoryLimits()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def reader(issuer: Issuer, limits: MemoryLimits, clock: Clock) -> AsyncIterator[TokenReader]:
     background = Background()
     rules = TokenRules(
         issuer=issuer.address,
@@ -41,7 +80,8 @@ async def reader(issuer: Issuer) -> AsyncIterator[TokenReader]:
         scopes_claim="scope",
         tier_claim="tier",
     )
-    yield TokenReader(rules, IssuerKeys(issuer.address, rules.algorithms, background))
+    keys = IssuerKeys(issuer.address, rules.algorithms, background)
+    yield TokenReader(rules, keys, UserLimits(limits, background, clock=clock))
     await background.cancel()
 
 
@@ -93,7 +133,36 @@ async def test_scopes_are_words_or_a_list_and_those_of_others_are_left_out(
 async def test_no_token_lifts_all_limits(
     reader: TokenReader, issuer: Issuer, given: object, expected: Tier
 ) -> None:
-    assert (await reader.recognise(issuer.token(tier=given))).tier is expected
+    assert (await reader.recognise(issuer.token(tier=given))).tier == expected
+
+
+async def test_a_users_own_limits_take_effect_within_half_a_minute(
+    reader: TokenReader, issuer: Issuer, limits: MemoryLimits, clock: Clock
+) -> None:
+    alice = Owner("acme", "alice")
+    assert (await reader.recognise(issuer.token(tier="pro"))).tier == PRO
+    limits.overrides[alice] = {"concurrent_jobs": 20, "requests_per_day": None}
+    clock.seconds += 29.9
+    assert (await reader.recognise(issuer.token(tier="pro"))).tier == PRO
+    assert limits.finds == {alice: 1}
+
+    clock.seconds += 0.2
+    tier = (await reader.recognise(issuer.token(tier="pro"))).tier
+    assert (tier.concurrent_jobs, tier.requests_per_day) == (20, None)
+    assert tier.iterations_per_job == PRO.iterations_per_job
+    limits.is_away = True
+    assert (await reader.recognise(issuer.token(tier="pro"))).tier == tier
+    with pytest.raises(Unavailable):
+        await reader.recognise(issuer.token(sub="bob"))
+
+
+async def test_only_so_many_users_are_remembered(limits: MemoryLimits) -> None:
+    background = Background()
+    memory = UserLimits(limits, background, most_remembered=2)
+    for user in ("a", "b", "c", "c", "a"):
+        await memory.of(Owner("acme", user))
+    assert limits.finds == {Owner("acme", "a"): 2, Owner("acme", "b"): 1, Owner("acme", "c"): 1}
+    await background.cancel()
 
 
 @pytest.mark.parametrize(

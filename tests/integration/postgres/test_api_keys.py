@@ -1,10 +1,13 @@
 """API keys as stored: found by their prefix, revoked for good."""
 
+import json
+
 import asyncpg
 import pytest
 
 from service.domain.job import Owner
 from service.ports.access import ApiKey
+from service.postgres.user_limits import PostgresUserLimits
 from tests.fixtures.database import Observer, Stores
 
 OWNER = Owner("acme", "ann")
@@ -38,6 +41,25 @@ async def test_a_key_is_found_by_its_prefix(stores: Stores) -> None:
     )
     assert (stored.expires_at, stored.revoked_at, stored.last_used_at) == (None, None, None)
     assert await stores.keys.find("ffffffff") is None
+
+
+async def test_a_key_is_found_with_its_users_own_limits(stores: Stores, observer: Observer) -> None:
+    await insert(stores)
+    overrides = {"tokens_per_day": 5_000_000_000, "concurrent_jobs": None}
+    insertion = "INSERT INTO user_limits (tenant_id, user_id, overrides) VALUES ($1, $2, $3)"
+    await observer.run(insertion, "acme", "bob", '{"story_bytes": 1}')
+    await observer.run(insertion, "rival", "ann", '{"story_bytes": 2}')
+    found = await stores.keys.find("0a1b2c3d")
+    assert found is not None
+    assert found.overrides == {}
+
+    await observer.run(insertion, "acme", "ann", json.dumps(overrides))
+    found = await stores.keys.find("0a1b2c3d")
+    assert found is not None
+    assert found.overrides == overrides
+    limits = PostgresUserLimits(stores.database)
+    assert await limits.find(OWNER) == overrides
+    assert await limits.find(Owner("acme", "carol")) == {}
 
 
 async def test_a_key_may_expire(stores: Stores) -> None:

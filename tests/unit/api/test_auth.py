@@ -1,17 +1,20 @@
 """Keys are recognised quickly, and forgotten soon enough."""
 
 import asyncio
+import hmac
 from asyncio import Event
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
 from service.api.api_keys import KeyRing
 from service.api.auth import Authenticator, Principal
 from service.api.problems import Problem
+from service.domain import api_keys
 from service.domain.api_keys import RANDOM_BYTES, NewKey, format_key
 from service.domain.errors import Unavailable
 from service.domain.job import Owner
@@ -174,6 +177,27 @@ async def test_the_right_prefix_with_a_wrong_secret_is_refused(
     assert not await is_refused(authenticator, key.text)
 
 
+async def test_an_unknown_key_and_a_wrong_secret_take_the_same_way_to_the_same_answer(
+    authenticator: Authenticator, store: MemoryKeyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, _ = add_key(store)
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return hmac.compare_digest(one, other)
+
+    monkeypatch.setattr(api_keys, "hmac", SimpleNamespace(compare_digest=compare))
+    answers = []
+    for text in (f"usa_{key.prefix}_wrong", "usa_ffffffff_wrong", "malformed"):
+        with pytest.raises(Problem) as caught:
+            await sign_in(authenticator, text)
+        answers.append(caught.value)
+    assert answers[0] == answers[1] == answers[2]
+    assert [(len(one), len(other)) for one, other in compared] == [(32, 32), (32, 32)]
+    assert store.finds == {key.prefix: 1, "ffffffff": 1}
+
+
 async def test_a_key_is_looked_up_once_per_half_minute(
     authenticator: Authenticator, store: MemoryKeyStore, clock: Clock
 ) -> None:
@@ -229,7 +253,17 @@ async def test_a_tier_of_a_later_version_means_the_strictest(
 ) -> None:
     key, stored = add_key(store)
     store.keys[key.prefix] = replace(stored, tier="platinum")
-    assert (await sign_in(authenticator, key.text)).tier is FREE
+    assert (await sign_in(authenticator, key.text)).tier == FREE
+
+
+async def test_a_users_own_limits_replace_those_of_the_tier(
+    authenticator: Authenticator, store: MemoryKeyStore
+) -> None:
+    key, stored = add_key(store)
+    store.keys[key.prefix] = replace(stored, overrides={"story_bytes": 7, "tokens_per_day": None})
+    tier = (await sign_in(authenticator, key.text)).tier
+    assert (tier.story_bytes, tier.tokens_per_day) == (7, None)
+    assert tier.requests_per_day == PRO.requests_per_day
 
 
 async def test_requests_that_come_together_share_one_look_up(
