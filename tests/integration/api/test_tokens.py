@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from service.api.auth import Authenticator, Principal
-from service.api.jwt_bearer import TokenReader, TokenRules
+from service.api.jwt_bearer import TokenReader
 from service.api.oidc import IssuerKeys
 from service.api.problems import Problem
 from service.api.user_limits import UserLimits
@@ -25,6 +25,7 @@ from tests.fixtures.oidc import (
     pem,
     rsa_key,
     signed_with_secret,
+    token_rules,
     unsigned,
 )
 from tests.unit.api.requests import a_request
@@ -70,16 +71,7 @@ def clock() -> Clock:
 @pytest.fixture
 async def reader(issuer: Issuer, limits: MemoryLimits, clock: Clock) -> AsyncIterator[TokenReader]:
     background = Background()
-    rules = TokenRules(
-        issuer=issuer.address,
-        audience=AUDIENCE,
-        algorithms=("RS256", "ES256"),
-        leeway=30.0,
-        user_claim="sub",
-        tenant_claim="tenant",
-        scopes_claim="scope",
-        tier_claim="tier",
-    )
+    rules = token_rules(issuer)
     keys = IssuerKeys(issuer.address, rules.algorithms, background)
     yield TokenReader(rules, keys, UserLimits(limits, background, clock=clock))
     await background.cancel()
@@ -282,7 +274,7 @@ def forgeries(issuer: Issuer) -> dict[str, str]:
         "dots": "..",
         "nothing": "",
         "no JSON": f"bm8.{body}.{signature}",
-        "deep": unsigned("x", claims) + ".",
+        "a head that is a text": unsigned("x", claims) + ".",
         "not ASCII": genuine + "ä",
         "half a character": genuine + "\udc80",
     }
