@@ -10,7 +10,8 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json
 from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 
 from service.api.documents import ProblemDocument
-from service.api.operations import JSON, OPERATIONS, Answer, JsonSchema, Operation
+from service.api.operation import JSON, Answer, JsonSchema, Operation
+from service.api.operations import OPERATIONS
 from service.api.problems import CONTENT_TYPE
 from service.api.routing import Route
 from service.domain.api_keys import Scope
