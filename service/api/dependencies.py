@@ -16,6 +16,7 @@ from service.ports.health import Probe
 from service.ports.jobs import DeadLetterStore, JobStore
 from service.ports.preview import WorkflowPreviewer
 from service.ports.queue import EntryWriter, Nudges, Wake
+from service.ports.usage import UsageStore
 from service.supervision import Background
 
 
@@ -31,6 +32,7 @@ class ApiDependencies:
     jobs: JobStore
     dead_letters: DeadLetterStore
     keys: ApiKeyStore
+    usage: UsageStore
     entries: EntryWriter
     events: EventLog
     nudges: Nudges

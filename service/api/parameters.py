@@ -17,6 +17,8 @@ from service.domain.job import JobStatus
 LONGEST_WAIT: Final = 60
 LARGEST_PAGE: Final = 100
 DEFAULT_PAGE: Final = 20
+MOST_DAYS: Final = 90
+DEFAULT_DAYS: Final = 30
 
 _SECONDS = re.compile(r"\d{1,3}(\.\d{1,30})?([eE][+-]?\d{1,3})?", re.ASCII)
 _COUNT = re.compile(r"\d{1,4}", re.ASCII)
@@ -55,6 +57,19 @@ def read_limit(request: web.Request) -> int:
     if not _COUNT.fullmatch(text) or not 1 <= int(text) <= LARGEST_PAGE:
         raise _refusal("limit", f"give a number from 1 to {LARGEST_PAGE}")
     return int(text)
+
+
+def read_days(request: web.Request) -> int:
+    """Return how many days of history are asked for."""
+    text = request.query.get("days", str(DEFAULT_DAYS))
+    if not _COUNT.fullmatch(text) or not 1 <= int(text) <= MOST_DAYS:
+        raise _refusal("days", f"give a number from 1 to {MOST_DAYS}")
+    return int(text)
+
+
+def read_whole_tenant(request: web.Request) -> bool:
+    """Return whether the sum of the whole tenant is asked for, not only the caller's own."""
+    return read_choice(request, "scope", ("user", "tenant")) == "tenant"
 
 
 def read_status(request: web.Request) -> JobStatus | None:

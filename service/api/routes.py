@@ -1,12 +1,13 @@
 """The whole URL table."""
 
-from service.api import dead_letters, iterations, jobs, openapi, probes, stream, workflow
+from service.api import dead_letters, iterations, jobs, openapi, probes, stream, usage, workflow
 from service.api.documents import JOBS_PATH
 from service.api.routing import Route
 from service.domain.api_keys import Scope
 
 _READ = Scope.JOBS_READ
 _WRITE = Scope.JOBS_WRITE
+_USAGE = Scope.USAGE_READ
 _ADMIN = Scope.ADMIN
 _JOB = JOBS_PATH + "/{id}"
 _ITERATIONS = "/api/v1/iterations"
@@ -22,6 +23,9 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", _ITERATIONS, iterations.list_iterations, "list_iterations", _READ),
     Route("GET", _ITERATIONS + "/{id}", iterations.get_iteration, "get_iteration", _READ),
     Route("GET", "/api/v1/workflow/preview", workflow.preview_workflow, "preview_workflow", _READ),
+    Route("GET", "/api/v1/usage", usage.get_usage, "get_usage", _USAGE),
+    Route("GET", "/api/v1/usage/daily", usage.list_daily_usage, "list_daily_usage", _USAGE),
+    Route("GET", "/api/v1/usage/quota", usage.get_quota, "get_quota", _USAGE),
     Route("GET", _DEAD_LETTERS, dead_letters.list_dead_letters, "list_dead_letters", _ADMIN),
     Route(
         "POST",

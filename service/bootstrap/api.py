@@ -19,6 +19,7 @@ from service.postgres.job_store import PostgresJobStore
 from service.postgres.pool import Database
 from service.postgres.usage_ledger import PostgresUsageLedger
 from service.postgres.user_limits import PostgresUserLimits
+from service.postgres.usage_store import PostgresUsageStore
 from service.settings import Settings
 from service.streams.event_feed import RedisEventFeed
 from service.supervision import Background, Periodic, Wakeup
@@ -63,6 +64,7 @@ async def serving_api(
             jobs=jobs,
             dead_letters=PostgresDeadLetterStore(database, user_in_stream=settings.user_in_stream),
             keys=PostgresApiKeyStore(database),
+            usage=PostgresUsageStore(database),
             entries=connections.entries,
             events=connections.events,
             nudges=connections.nudges,

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from service import __version__
-from service.cli import config, dead_letters, demo, doctor, jobs, keys, model_stub, processes
+from service.cli import config, dead_letters, demo, doctor, jobs, keys, model_stub, processes, usage
 from service.cli.exit_codes import ExitCode, help_text
 from service.cli.failures import explain
 from service.cli.output import note
@@ -51,6 +51,7 @@ _TABLE: tuple[tuple[str, tuple[tuple[str, Callable[..., None]], ...]], ...] = (
             ("jobs", jobs.list_jobs),
             ("cancel", jobs.cancel),
             ("purge", jobs.purge),
+            ("usage", usage.usage),
         ),
     ),
     (

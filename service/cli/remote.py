@@ -13,6 +13,7 @@ from service.cli.key_file import credentials
 from service.cli.output import note, this_command
 from service.client.api_client import ApiClient
 from service.client.operator_client import OperatorClient
+from service.client.usage_client import UsageClient
 from service.domain.job import JsonObject
 
 Answer = TypeVar("Answer")
@@ -47,6 +48,11 @@ def ask(work: Callable[[ApiClient], Awaitable[Answer]]) -> Answer:
 def operate(work: Callable[[OperatorClient], Awaitable[Answer]]) -> Answer:
     """Make calls that may need an admin key."""
     return asyncio.run(_with_client(OperatorClient, work, note))
+
+
+def ask_usage(work: Callable[[UsageClient], Awaitable[Answer]]) -> Answer:
+    """Make calls about usage."""
+    return asyncio.run(_with_client(UsageClient, work, note))
 
 
 def submit_and_follow(submission: Submission, *, as_json: bool) -> tuple[UUID, Ending]:
