@@ -10,8 +10,34 @@ from service.api.dead_letter_documents import (
     RedriveReport,
 )
 from service.api.operation import PAGING, Operation, Parameter, json_answer
+from service.api.queue_documents import PauseOrder, PauseState, QueueDocument
 
 ADMIN_OPERATIONS: Final[Mapping[str, Operation]] = {
+    "get_queue": Operation(
+        tag="admin",
+        summary="Look at the queue",
+        description="How many jobs wait, run, have failed and ended within the last hour, what the "
+        "job streams hold, and whether the queue is paused.",
+        answers={200: json_answer("The queue.", QueueDocument)},
+    ),
+    "pause_queue": Operation(
+        tag="admin",
+        summary="Pause the queue",
+        description="Within two seconds no worker starts another job. Running jobs go on; jobs are "
+        "accepted, read and cancelled as ever, and fail at their deadlines as ever. It uses up no "
+        "job's budgets. Pausing again changes nothing.",
+        body=PauseOrder,
+        is_body_required=False,
+        answers={200: json_answer("The pause.", PauseState)},
+        problems=(400, 408, 413, 415),
+    ),
+    "resume_queue": Operation(
+        tag="admin",
+        summary="Resume the queue",
+        description="Within two seconds all workers start jobs again. Resuming a queue that is "
+        "not paused changes nothing.",
+        answers={200: json_answer("It is not paused.", PauseState)},
+    ),
     "list_dead_letters": Operation(
         tag="admin",
         summary="List failed jobs",

@@ -16,6 +16,7 @@ from service.ports.health import Probe
 from service.ports.jobs import DeadLetterStore, JobStore
 from service.ports.preview import WorkflowPreviewer
 from service.ports.queue import EntryWriter, Nudges, Wake
+from service.ports.queue_control import QueueControl, StreamCounter
 from service.ports.usage import UsageStore
 from service.supervision import Background
 
@@ -33,6 +34,8 @@ class ApiDependencies:
     dead_letters: DeadLetterStore
     keys: ApiKeyStore
     usage: UsageStore
+    queue: QueueControl
+    streams: StreamCounter
     entries: EntryWriter
     events: EventLog
     nudges: Nudges

@@ -94,7 +94,10 @@ def _operation(name: str, operation: Operation, scope: Scope | None) -> JsonSche
         ]
     if operation.body is not None:
         content = {JSON: {"schema": _reference(operation.body)}}
-        described["requestBody"] = {"required": True, "content": content}
+        described["requestBody"] = {
+            "required": operation.is_body_required,
+            "content": content,
+        }
     return described
 
 

@@ -44,6 +44,7 @@ class Operation:
     answers: Mapping[int, Answer]
     parameters: tuple[Parameter, ...] = ()
     body: type[BaseModel] | None = None
+    is_body_required: bool = True
     problems: tuple[int, ...] = ()
 
 

@@ -1,6 +1,16 @@
 """The whole URL table."""
 
-from service.api import dead_letters, iterations, jobs, openapi, probes, stream, usage, workflow
+from service.api import (
+    dead_letters,
+    iterations,
+    jobs,
+    openapi,
+    probes,
+    queue,
+    stream,
+    usage,
+    workflow,
+)
 from service.api.documents import JOBS_PATH
 from service.api.routing import Route
 from service.domain.api_keys import Scope
@@ -11,7 +21,8 @@ _USAGE = Scope.USAGE_READ
 _ADMIN = Scope.ADMIN
 _JOB = JOBS_PATH + "/{id}"
 _ITERATIONS = "/api/v1/iterations"
-_DEAD_LETTERS = "/api/v1/admin/dead-letters"
+_OPERATING = "/api/v1/admin"
+_DEAD_LETTERS = _OPERATING + "/dead-letters"
 
 ROUTES: tuple[Route, ...] = (
     Route("POST", JOBS_PATH, jobs.create_job, "create_job", _WRITE),
@@ -26,6 +37,9 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/v1/usage", usage.get_usage, "get_usage", _USAGE),
     Route("GET", "/api/v1/usage/daily", usage.list_daily_usage, "list_daily_usage", _USAGE),
     Route("GET", "/api/v1/usage/quota", usage.get_quota, "get_quota", _USAGE),
+    Route("GET", _OPERATING + "/queue", queue.get_queue, "get_queue", _ADMIN),
+    Route("POST", _OPERATING + "/pause", queue.pause_queue, "pause_queue", _ADMIN),
+    Route("POST", _OPERATING + "/resume", queue.resume_queue, "resume_queue", _ADMIN),
     Route("GET", _DEAD_LETTERS, dead_letters.list_dead_letters, "list_dead_letters", _ADMIN),
     Route(
         "POST",

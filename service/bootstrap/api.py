@@ -17,11 +17,13 @@ from service.postgres.attempt_store import PostgresAttemptStore
 from service.postgres.dead_letters import PostgresDeadLetterStore
 from service.postgres.job_store import PostgresJobStore
 from service.postgres.pool import Database
+from service.postgres.queue_control import PostgresQueueControl
 from service.postgres.usage_ledger import PostgresUsageLedger
 from service.postgres.user_limits import PostgresUserLimits
 from service.postgres.usage_store import PostgresUsageStore
 from service.settings import Settings
 from service.streams.event_feed import RedisEventFeed
+from service.streams.queue_counts import RedisStreamCounter
 from service.supervision import Background, Periodic, Wakeup
 
 # Whoever asks is told within three seconds that Postgres is away, however it is away. What works
@@ -65,6 +67,8 @@ async def serving_api(
             dead_letters=PostgresDeadLetterStore(database, user_in_stream=settings.user_in_stream),
             keys=PostgresApiKeyStore(database),
             usage=PostgresUsageStore(database),
+            queue=PostgresQueueControl(database),
+            streams=RedisStreamCounter(connections.once),
             entries=connections.entries,
             events=connections.events,
             nudges=connections.nudges,

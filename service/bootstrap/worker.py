@@ -14,6 +14,7 @@ from service.ports.attempts import LeaseStore
 from service.ports.queue import EntryLeases
 from service.postgres.attempt_store import PostgresLeaseStore
 from service.postgres.pool import Database
+from service.postgres.queue_control import PostgresQueueControl
 from service.settings import Settings
 from service.streams.connection import once_client
 from service.streams.job_stream import RedisEntryLeases, RedisJobStream
@@ -93,6 +94,7 @@ async def running_pool(
             ),
             stream,
             connections.nudges,
+            PostgresQueueControl(connections.database),
             WorkerTerms(
                 concurrency=settings.concurrency,
                 lease=settings.lease,

@@ -7,7 +7,18 @@ import typer
 from typer.core import TyperGroup
 
 from service import __version__
-from service.cli import config, dead_letters, demo, doctor, jobs, keys, model_stub, processes, usage
+from service.cli import (
+    config,
+    dead_letters,
+    demo,
+    doctor,
+    jobs,
+    keys,
+    model_stub,
+    processes,
+    queue,
+    usage,
+)
 from service.cli.exit_codes import ExitCode, help_text
 from service.cli.failures import explain
 from service.cli.output import note
@@ -71,6 +82,7 @@ for _panel, _commands in _TABLE:
     for _name, _command in _commands:
         app.command(_name, rich_help_panel=_panel)(_command)
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=_TABLE[1][0])
+app.add_typer(queue.app, name="queue", rich_help_panel=_TABLE[1][0])
 app.add_typer(keys.app, name="keys", rich_help_panel=_TABLE[-1][0])
 
 

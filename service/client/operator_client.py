@@ -14,7 +14,20 @@ _AS_JSON = {"Content-Type": "application/json"}
 
 
 class OperatorClient(ApiClient):
-    """Also lists and redrives everybody's failed jobs."""
+    """Also looks at the queue, pauses it, and redrives everybody's failed jobs."""
+
+    async def queue(self) -> JsonObject:
+        """Read how much there is to do; `{status, pause, jobs, streams}`."""
+        return await self._json("GET", self._admin("queue"))
+
+    async def pause(self, reason: str | None = None) -> JsonObject:
+        """Let no worker start another job; `{paused, since, by, reason}`."""
+        body = orjson.dumps({} if reason is None else {"reason": reason})
+        return await self._json("POST", self._admin("pause"), headers=_AS_JSON, data=body)
+
+    async def resume(self) -> JsonObject:
+        """Let workers start jobs again; `{paused, ...}`."""
+        return await self._json("POST", self._admin("resume"))
 
     async def list_dead_letters(
         self, *, code: str | None = None, limit: int = 20, cursor: str | None = None
@@ -40,4 +53,7 @@ class OperatorClient(ApiClient):
         return await self._json("POST", url, headers=_AS_JSON, data=body, **call)
 
     def _dead_letters(self, *path: str) -> URL:
-        return self._base.joinpath("api", "v1", "admin", "dead-letters", *path)
+        return self._admin("dead-letters", *path)
+
+    def _admin(self, *path: str) -> URL:
+        return self._base.joinpath("api", "v1", "admin", *path)

@@ -37,6 +37,10 @@ WRITES_FENCED = Counter(
     registry=REGISTRY,
 )
 SLOTS = Gauge("usa_worker_slots", "Slots of this worker.", ["state"], registry=REGISTRY)
+PAUSED = Gauge(
+    "usa_paused", "Whether this worker starts no jobs, because the queue is paused.",
+    registry=REGISTRY,
+)  # fmt: skip
 PICKUP_SECONDS = Histogram(
     "usa_job_pickup_seconds",
     "From due to claimed.",

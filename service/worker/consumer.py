@@ -67,6 +67,10 @@ class Consumer:
         self._is_stopping = True
         self._wake()
 
+    def slots_opened(self) -> None:
+        """Read on at once."""
+        self._wake()
+
     def job_ended(self, job_id: UUID) -> None:
         """Fill its slot again, and look at what else has rung for it."""
         if job_id in self._postponed:

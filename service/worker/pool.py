@@ -12,11 +12,13 @@ from service.domain.errors import Unavailable
 from service.domain.events import JobEvent
 from service.domain.job import JobStatus
 from service.ports.queue import JobStream, Nudges, Wake
-from service.supervision import Background
+from service.ports.queue_control import QueueControl
+from service.supervision import Background, Periodic
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import SLOTS
 from service.worker.consumer import Consumer
 from service.worker.dependencies import AttemptDependencies, WorkerTerms
+from service.worker.pause_watch import PauseWatch
 from service.worker.processor import JobProcessor
 from service.worker.slots import Slots
 from service.worker.unclaimed import Unclaimed
@@ -28,6 +30,9 @@ Listener: TypeAlias = Callable[[JobEvent], None]
 _RECORDING = 5.0
 _LEAVING = 2.0
 _LAST_PART = 0.2
+# A pause and its end reach every worker within two seconds.
+_LOOK_EVERY = 1.0
+_LOOK_AGAIN_WITHIN = 2.0
 
 
 class WorkerPool:
@@ -42,6 +47,7 @@ class WorkerPool:
         dependencies: AttemptDependencies,
         stream: JobStream,
         nudges: Nudges,
+        control: QueueControl,
         terms: WorkerTerms,
         *,
         vital: Background,
@@ -50,6 +56,7 @@ class WorkerPool:
         self._to = dependencies
         self._stream = stream
         self._nudges = nudges
+        self._concurrency = terms.concurrency
         self._grace = terms.shutdown_grace
         self._vital = vital
         self._on_claim = on_claim
@@ -75,6 +82,8 @@ class WorkerPool:
             worker_id=dependencies.worker_id,
             start=self._start_attempt,
         )
+        pauses = PauseWatch(control, self._slots, on_resume=self._consumer.slots_opened)
+        self._pauses = Periodic("pause", pauses.look, _LOOK_EVERY, max_backoff=_LOOK_AGAIN_WITHIN)
 
     @property
     def worker_id(self) -> str:
@@ -103,10 +112,11 @@ class WorkerPool:
         self._to.leases.start()
         self._loops = [
             self._vital.spawn("lease_tick", self._to.leases.tick()),
+            self._vital.spawn("pause", self._pauses.run()),
             self._vital.spawn("nudges", self._nudges.listen(self._on_cancel)),
         ]
         self._reading = self._vital.spawn("consumer", self._consumer.run())
-        _log.info("worker_started", worker=self.worker_id, concurrency=self._slots.free)
+        _log.info("worker_started", worker=self.worker_id, concurrency=self._concurrency)
 
     async def stop(self) -> None:
         """Take no more jobs, let the running ones end within the grace, hand back the rest."""

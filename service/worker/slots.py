@@ -8,17 +8,18 @@ from service.worker.processor import JobProcessor
 
 
 class Slots:
-    """At most `size` attempts at once, and never two of the same job."""
+    """At most `size` attempts at once, never two of the same job, and no new one while closed."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._running: dict[UUID, JobProcessor] = {}
+        self._is_closed = False
         self._show()
 
     @property
     def free(self) -> int:
         """How many attempts may start now."""
-        return self._size - len(self._running)
+        return 0 if self._is_closed else self._size - len(self._running)
 
     @property
     def suspects(self) -> int:
@@ -40,6 +41,16 @@ class Slots:
         if job_id in self._running:
             raise ValueError(f"job {job_id} already runs here")
         self._running[job_id] = processor
+        self._show()
+
+    def close(self) -> None:
+        """Let no more attempts start; those that run go on."""
+        self._is_closed = True
+        self._show()
+
+    def open(self) -> None:
+        """Let attempts start again."""
+        self._is_closed = False
         self._show()
 
     def vacate(self, job_id: UUID) -> None:

@@ -19,6 +19,7 @@ WITH today AS MATERIALIZED (
       AS reserved_tokens
   FROM jobs
   WHERE tenant_id = $1 AND ($2::text IS NULL OR user_id = $2)
-    AND status IN ('queued', 'processing')
+    -- The tokens lead to the index of what has not ended.
+    AND status IN ('queued', 'processing') AND reserved_tokens >= 0
 )
 SELECT * FROM today, used, active

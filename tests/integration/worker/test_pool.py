@@ -168,6 +168,7 @@ async def test_stopping_twice_or_before_the_start_does_nothing(workplace: Workpl
         pool._to,
         pool._stream,
         pool._nudges,
+        workplace.stores.queue,
         pool._consumer._terms,
         vital=pool._vital,
         on_claim=lambda: None,

@@ -16,7 +16,8 @@ from service.cli.exit_codes import ExitCode
 ROOT = Path(__file__).parents[3]
 COMMANDS = [
     *("demo", "up", "submit", "watch", "result", "jobs", "cancel", "purge", "usage"),
-    *("api", "worker", "migrate", "config", "doctor", "model-stub", "keys", "dead-letters"),
+    *("api", "worker", "migrate", "config", "doctor", "model-stub", "keys"),
+    *("dead-letters", "queue"),
 ]
 # What only servers need.
 SERVER_CODE = {
@@ -79,7 +80,7 @@ def test_help_loads_neither_servers_nor_clients() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["jobs"], ["usage"], ["watch", "01a21088-29e1-77e7-bdbc-91ca6407d65d"]],
+    [["jobs"], ["usage"], ["queue", "show"], ["watch", "01a21088-29e1-77e7-bdbc-91ca6407d65d"]],
     ids=lambda c: c[0],
 )
 def test_a_client_loads_no_server_code_even_when_it_fails(command: list[str]) -> None:
