@@ -19,8 +19,8 @@ from service.postgres.job_store import PostgresJobStore
 from service.postgres.pool import Database
 from service.postgres.queue_control import PostgresQueueControl
 from service.postgres.usage_ledger import PostgresUsageLedger
-from service.postgres.user_limits import PostgresUserLimits
 from service.postgres.usage_store import PostgresUsageStore
+from service.postgres.user_limits import PostgresUserLimits
 from service.settings import Settings
 from service.streams.event_feed import RedisEventFeed
 from service.streams.queue_counts import RedisStreamCounter

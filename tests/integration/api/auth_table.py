@@ -91,6 +91,12 @@ ROWS: Final[Mapping[str, Row]] = {
     "list_iterations": Row(200, 200),
     "get_iteration": Row(200, 200, path="security"),
     "preview_workflow": Row(200, 200, query="?productType=web"),
+    "get_usage": Row(200, 200),
+    "list_daily_usage": Row(200, 200),
+    "get_quota": Row(200, 200),
+    "get_queue": Row(200, 200),
+    "pause_queue": Row(200, 200),
+    "resume_queue": Row(200, 200),
     "list_dead_letters": Row(200, 200),
     "redrive_dead_letters": Row(202, 202, body={"code": "NOBODY_FAILED_WITH_IT", "limit": 1}),
 }
