@@ -12,7 +12,10 @@ Overrides: TypeAlias = Mapping[str, int | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tier:
-    """The limits of one tier; days end at midnight UTC."""
+    """The limits of one tier; days end at midnight UTC.
+
+    Reads are counted per key; open streams and waits per user, in each API process.
+    """
 
     name: str
     requests_per_day: int | None
@@ -21,6 +24,9 @@ class Tier:
     story_bytes: int
     iterations_per_job: int
     concurrent_jobs: int | None
+    reads_per_minute: int | None = 600
+    open_streams: int | None = 20
+    open_waits: int | None = 20
 
     def with_overrides(self, overrides: Overrides) -> "Tier":
         """Return this tier as one user has it; None lifts a limit as far as any tier does.
@@ -95,6 +101,9 @@ UNLIMITED: Final = Tier(
     story_bytes=51_200,
     iterations_per_job=12,
     concurrent_jobs=None,
+    reads_per_minute=None,
+    open_streams=None,
+    open_waits=None,
 )
 
 TIERS: Final[Mapping[str, Tier]] = {tier.name: tier for tier in (FREE, PRO, ENTERPRISE, UNLIMITED)}

@@ -3,6 +3,8 @@
 Keys that one script touches share a hash tag; a job's keys and the job streams never do.
 """
 
+import hashlib
+from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
 
@@ -43,3 +45,9 @@ def job_of_live(channel: str) -> UUID | None:
 def budget(model: str) -> str:
     """Return the key of a model's rate limits; the others of its budget begin with it."""
     return f"usa:budget:{{{model}}}"
+
+
+def rate(policy: str, holder: Iterable[str]) -> str:
+    """Return the key of what somebody has used of a policy; the name may hold any characters."""
+    name = "\0".join(holder).encode(errors="surrogatepass")
+    return f"usa:rate:{{{hashlib.sha256(name).hexdigest()[:32]}}}:{policy}"

@@ -172,3 +172,9 @@ def settle_budget(
 def leave_budget(*, queue: str, tickets: str, ticket: str) -> int:
     """Give up a place in the queue; returns whether there was one."""
     raise NotImplementedError
+
+
+@Script
+def take_request(*, rate: str, interval_us: int, burst_us: int) -> tuple[int, int]:
+    """Count a request if there is room for it; returns whether there was, and the backlog in us."""
+    raise NotImplementedError

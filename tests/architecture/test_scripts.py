@@ -36,9 +36,9 @@ def test_a_script_touches_no_key_that_it_was_not_given(script: Path) -> None:
 
 
 @by_name
-def test_a_script_works_on_one_stream_or_one_budget_and_so_in_one_slot(script: Path) -> None:
+def test_a_script_works_on_one_stream_rate_or_budget_and_so_in_one_slot(script: Path) -> None:
     (keys,) = re.findall(r"^-- KEYS: (.+)$", script.read_text(), re.MULTILINE)
-    assert keys == "stream" or set(keys.split(", ")) <= BUDGET
+    assert keys in {"stream", "rate"} or set(keys.split(", ")) <= BUDGET
 
 
 def test_every_script_has_its_function_and_every_function_its_script() -> None:

@@ -33,3 +33,11 @@ def test_the_job_streams_and_their_marker_share_a_slot() -> None:
 @pytest.mark.parametrize("channel", ["", "usa:live", "usa:live:{}", "usa:live:{x}", "other"])
 def test_any_other_channel_is_no_jobs(channel: str) -> None:
     assert keys.job_of_live(channel) is None
+
+
+def test_a_holders_counts_share_a_slot_whatever_characters_are_in_the_name() -> None:
+    names = [("a", "b/c"), ("a/b", "c"), ("ab", "c"), ("}{", "\ud800"), ("key:1",)]
+    tags = {hash_tag(keys.rate("submit", name)) for name in names}
+    assert tags == {hash_tag(keys.rate("read", name)) for name in names}
+    assert len(tags) == len(names)
+    assert all(re.fullmatch(r"[0-9a-f]{32}", tag) for tag in tags)
