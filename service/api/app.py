@@ -8,9 +8,12 @@ from service.api.auth import AUTHENTICATOR, Authenticator
 from service.api.cors import add_cors_headers, answer_preflight
 from service.api.dependencies import DEPENDENCIES, ApiDependencies
 from service.api.endings import ENDINGS, Endings
+from service.api.limits import add_rate_headers
 from service.api.middleware import add_headers, observe
 from service.api.openapi import DOCUMENT, describe
+from service.api.places import STREAMS, WAITS, Places
 from service.api.protocol_log import protocol_log
+from service.api.rates import RATES, Rates
 from service.api.routes import METRICS, ROUTES
 from service.api.submission import LARGEST_BODY
 
@@ -34,12 +37,15 @@ def create_app(dependencies: ApiDependencies) -> web.Application:
     keys = KeyRing(dependencies.keys, dependencies.background)
     app[AUTHENTICATOR] = Authenticator(keys.recognise, dependencies.tokens)
     app[ENDINGS] = Endings(dependencies.jobs, dependencies.background)
+    app[RATES] = Rates(dependencies.rate_limiter)
+    app[STREAMS], app[WAITS] = Places("stream"), Places("wait")
     app[DOCUMENT] = orjson.dumps(describe(ROUTES, dependencies.version))
     for route in ROUTES:
         route.add_to(app)
     if dependencies.serve_metrics:
         METRICS.add_to(app)
     app.on_response_prepare.append(add_headers)
+    app.on_response_prepare.append(add_rate_headers)
     app.on_response_prepare.append(add_cors_headers)
     app.on_shutdown.append(_end_streams_and_waits)
     return app

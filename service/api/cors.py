@@ -8,7 +8,7 @@ from service.api.dependencies import DEPENDENCIES
 _REQUEST_HEADERS = (
     "Authorization, X-API-Key, Idempotency-Key, Last-Event-ID, Content-Type, X-Request-ID"
 )
-_EXPOSED = "X-Request-ID, Location, Retry-After"
+_EXPOSED = "X-Request-ID, Location, Retry-After, RateLimit, RateLimit-Policy"
 _METHODS = "GET, HEAD, POST, DELETE"
 _EVERYBODY = "*"
 

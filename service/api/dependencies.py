@@ -18,6 +18,7 @@ from service.ports.preview import WorkflowPreviewer
 from service.ports.queue import EntryWriter, Nudges, Wake
 from service.ports.queue_control import QueueControl, StreamCounter
 from service.ports.usage import UsageStore
+from service.ports.rate_limit import RateLimiter
 from service.supervision import Background
 
 
@@ -43,6 +44,7 @@ class ApiDependencies:
     snapshots: Snapshots
     agents: Mapping[str, Agent]
     previewer: WorkflowPreviewer
+    rate_limiter: RateLimiter
     background: Background
     wake_relay: Wake
     probe_postgres: Probe

@@ -1,5 +1,6 @@
 """Submitting, reading, listing and cancelling jobs."""
 
+from contextlib import AbstractContextManager
 from uuid import UUID
 
 from aiohttp import web
@@ -28,6 +29,7 @@ from service.api.parameters import (
     read_status,
     read_wait,
 )
+from service.api.places import WAITS
 from service.api.problems import Problem
 from service.api.purging import purge_job
 from service.api.submission import read_new_job
@@ -40,8 +42,16 @@ _POLL_AFTER = {"Retry-After": "2"}
 
 async def create_job(request: web.Request) -> web.StreamResponse:
     """Accept a job; with `?wait=` answer with it finished if it ends in time."""
-    to = request.config_dict[DEPENDENCIES]
     wait = read_wait(request)
+    if not wait:
+        return await _submit(request, wait)
+    # Taken before the job is accepted, so that a refusal means that there is none.
+    with _place_to_wait(request):
+        return await _submit(request, wait)
+
+
+async def _submit(request: web.Request, wait: float) -> web.StreamResponse:
+    to = request.config_dict[DEPENDENCIES]
     accepted = await to.jobs.accept(await read_new_job(request))
     job = accepted.job
     if accepted.is_new:
@@ -58,6 +68,11 @@ async def create_job(request: web.Request) -> web.StreamResponse:
         job=JobReceipt.of(job), queue_position=accepted.queue_position, links=links
     )
     return receipt.respond(status=202, headers={**headers, **_POLL_AFTER})
+
+
+def _place_to_wait(request: web.Request) -> AbstractContextManager[None]:
+    principal = request[PRINCIPAL]
+    return request.config_dict[WAITS].taken_by(principal.owner, principal.tier.open_waits)
 
 
 async def _wait_for(request: web.Request, job_id: UUID, seconds: float) -> JobDocument | None:
@@ -90,7 +105,8 @@ async def get_job(request: web.Request) -> web.StreamResponse:
     job_id, wait = read_job_id(request), read_wait(request)
     job = await _find(request, job_id)
     if wait and not job.status.is_terminal:
-        await request.config_dict[ENDINGS].wait(job_id, wait)
+        with _place_to_wait(request):
+            await request.config_dict[ENDINGS].wait(job_id, wait)
         job = await _find(request, job_id)
     as_markdown, as_json = (
         preference(request, "text/markdown"),

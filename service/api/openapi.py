@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 description, made from the models that validate requests and write answers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -14,14 +14,21 @@ from service.api.operation import JSON, Answer, JsonSchema, Operation
 from service.api.operations import OPERATIONS
 from service.api.problems import CONTENT_TYPE
 from service.api.routing import Route
-from service.domain.api_keys import Scope
 
 DOCUMENT: Final = web.AppKey("openapi", bytes)
 
 _SCHEMAS = "#/components/schemas/"
+_TEXT = {"type": "string"}
 _SECURITY: Sequence[JsonSchema] = ({"bearer": []}, {"apiKey": []})
 # Whoever must be recognised can be refused, and needs the server that knows the keys.
 _WITH_KEY = (401, 403, 500, 503)
+_TOO_MANY = 429
+_RATE = {
+    "RateLimit": "How many requests are left now (`r`), and in how many seconds there will be one "
+    "more (`t`). Left out where nothing is limited.",
+    "RateLimit-Policy": "How many requests are allowed (`q`) in how many seconds (`w`).",
+}
+_RETRY_AFTER = {"Retry-After": "In how many seconds to try again."}
 
 
 async def answer_openapi(request: web.Request) -> web.StreamResponse:
@@ -34,7 +41,7 @@ def describe(routes: Iterable[Route], version: str) -> JsonSchema:
     paths: dict[str, JsonSchema] = {}
     for route in routes:
         if route.operation is not None:
-            operation = _operation(route.operation, OPERATIONS[route.operation], route.scope)
+            operation = _operation(route, OPERATIONS[route.operation])
             paths.setdefault(route.path, {})[route.method.lower()] = operation
     return {
         "openapi": "3.1.0",
@@ -69,17 +76,17 @@ def describe(routes: Iterable[Route], version: str) -> JsonSchema:
     }
 
 
-def _operation(name: str, operation: Operation, scope: Scope | None) -> JsonSchema:
-    description = operation.description
+def _operation(route: Route, operation: Operation) -> JsonSchema:
+    description, scope = operation.description, route.scope
     if scope is not None:
         description += f" Needs the scope `{scope}`."
     described: JsonSchema = {
-        "operationId": name,
+        "operationId": route.operation,
         "tags": [operation.tag],
         "summary": operation.summary,
         "description": description,
         "security": list(_SECURITY) if scope is not None else [],
-        "responses": _responses(operation, scope),
+        "responses": _responses(operation, route),
     }
     if operation.parameters:
         described["parameters"] = [
@@ -101,13 +108,21 @@ def _operation(name: str, operation: Operation, scope: Scope | None) -> JsonSche
     return described
 
 
-def _responses(operation: Operation, scope: Scope | None) -> JsonSchema:
-    refused = {*operation.problems, *(_WITH_KEY if scope is not None else ())}
+def _responses(operation: Operation, route: Route) -> JsonSchema:
+    refused = {*operation.problems, *(_WITH_KEY if route.scope is not None else ())}
+    if route.limit is not None:
+        refused.add(_TOO_MANY)
     problems: JsonSchema = {
         str(status): {"$ref": f"#/components/responses/Problem{status}"}
         for status in sorted(refused - operation.answers.keys())
     }
-    return {str(s): _answer(answer) for s, answer in operation.answers.items()} | problems
+    told = _headers(_RATE) if route.limit is not None else {}
+    return {str(s): _answer(answer) | told for s, answer in operation.answers.items()} | problems
+
+
+def _headers(meanings: Mapping[str, str]) -> JsonSchema:
+    described = {name: {"description": m, "schema": _TEXT} for name, m in meanings.items()}
+    return {"headers": described}
 
 
 def _answer(answer: Answer) -> JsonSchema:
@@ -130,12 +145,13 @@ def _reference(model: type[BaseModel]) -> JsonSchema:
 
 def _statuses() -> list[int]:
     own = {status for operation in OPERATIONS.values() for status in operation.problems}
-    return sorted({*own, *_WITH_KEY})
+    return sorted({*own, *_WITH_KEY, _TOO_MANY})
 
 
 def _problem(status: int) -> JsonSchema:
     content = {CONTENT_TYPE: {"schema": _reference(ProblemDocument)}}
-    return {"description": HTTPStatus(status).phrase, "content": content}
+    described: JsonSchema = {"description": HTTPStatus(status).phrase, "content": content}
+    return described | (_headers(_RETRY_AFTER | _RATE) if status == _TOO_MANY else {})
 
 
 def _schemas() -> JsonSchema:

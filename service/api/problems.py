@@ -76,6 +76,16 @@ def forbidden(scope: str) -> Problem:
     return Problem(status=403, code="FORBIDDEN", detail=f"this key lacks the scope {scope}")
 
 
+def too_many_requests(detail: str, retry_after: float) -> Problem:
+    """Return 429 for a caller that asks too often, or has too much open; in seconds."""
+    return Problem(
+        status=429,
+        code="RATE_LIMIT_EXCEEDED",
+        detail=detail,
+        headers={"Retry-After": str(max(1, ceil(retry_after)))},
+    )
+
+
 INTERNAL_ERROR = Problem(
     status=500,
     code="INTERNAL_ERROR",

@@ -1,4 +1,4 @@
-"""One row of the URL table, and the check of who may call it."""
+"""One row of the URL table, and the check of who may call it, and how often."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from service.api.auth import authorize
+from service.api.limits import Limited, limit_rate
 from service.domain.api_keys import Scope
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -15,7 +16,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Route:
     """A method and path, who answers, and the scope it takes (None: open to all).
 
-    `operation` is its name in the OpenAPI document; None keeps it out of there.
+    `operation` is its name in the OpenAPI document; None keeps it out of there. `limit` is what
+    its requests count as; only callers who are known can be counted.
     """
 
     method: str
@@ -23,19 +25,24 @@ class Route:
     handler: Handler
     operation: str | None = None
     scope: Scope | None = None
+    limit: Limited | None = None
 
     def add_to(self, app: web.Application) -> None:
         """Register the route; a GET answers HEAD as well."""
-        handler = self.handler if self.scope is None else _guarded(self.handler, self.scope)
+        handler = (
+            self.handler if self.scope is None else _guarded(self.handler, self.scope, self.limit)
+        )
         resource = app.router.add_resource(self.path)
         resource.add_route(self.method, handler)
         if self.method == "GET":
             resource.add_route("HEAD", handler)
 
 
-def _guarded(handler: Handler, scope: Scope) -> Handler:
+def _guarded(handler: Handler, scope: Scope, limit: Limited | None) -> Handler:
     async def guarded(request: web.Request) -> web.StreamResponse:
         await authorize(request, scope)
+        if limit is not None:
+            await limit_rate(request, limit)
         return await handler(request)
 
     return guarded

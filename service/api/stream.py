@@ -13,6 +13,7 @@ from aiohttp import web
 from service.api.auth import PRINCIPAL, authorize
 from service.api.dependencies import DEPENDENCIES
 from service.api.parameters import read_job_id
+from service.api.places import STREAMS
 from service.api.reader import Reader
 from service.domain.api_keys import Scope
 from service.domain.errors import FieldError, InvalidInput, NotFound, Unavailable
@@ -39,9 +40,10 @@ _HEADERS: Final = {
 async def stream_job(request: web.Request) -> web.StreamResponse:
     """Replay what the client has not seen, then follow the job to its end."""
     dependencies, principal = request.config_dict[DEPENDENCIES], request[PRINCIPAL]
-    tenant_id, user_id = principal.owner.tenant_id, principal.visible_user
     cursor = _cursor(request)
-    job = await dependencies.jobs.get_owned(read_job_id(request), tenant_id, user_id)
+    job = await dependencies.jobs.get_owned(
+        read_job_id(request), principal.owner.tenant_id, principal.visible_user
+    )
     if job is None:
         raise NotFound("no such job")
     if _has_seen_the_end(job, cursor):
@@ -50,9 +52,22 @@ async def stream_job(request: web.Request) -> web.StreamResponse:
     if request.method == "HEAD":
         await response.prepare(request)
         return response
+    with request.config_dict[STREAMS].taken_by(principal.owner, principal.tier.open_streams):
+        await _serve(request, response, job, cursor)
+    return response
+
+
+async def _serve(
+    request: web.Request, response: web.StreamResponse, job: Job, cursor: EventId
+) -> None:
+    dependencies, principal = request.config_dict[DEPENDENCIES], request[PRINCIPAL]
     connected = await dependencies.snapshots.connected(job)
     reading = dependencies.tails.read(
-        job, cursor, tenant_id=tenant_id, user_id=user_id, is_gone=lambda: _is_gone(request)
+        job,
+        cursor,
+        tenant_id=principal.owner.tenant_id,
+        user_id=principal.visible_user,
+        is_gone=lambda: _is_gone(request),
     )
     async with reading as reader:
         _bound_what_is_unread(request)
@@ -61,7 +76,6 @@ async def stream_job(request: web.Request) -> web.StreamResponse:
         retry = b"retry: %d\n\n" % random.randint(*_RECONNECT_MS)  # noqa: S311 - no secret
         with SSE_CLIENTS.track_inprogress():
             await _follow(request, response, reader, retry + connected.wire)
-    return response
 
 
 def _cursor(request: web.Request) -> EventId:

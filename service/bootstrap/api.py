@@ -24,6 +24,7 @@ from service.postgres.user_limits import PostgresUserLimits
 from service.settings import Settings
 from service.streams.event_feed import RedisEventFeed
 from service.streams.queue_counts import RedisStreamCounter
+from service.streams.rate_limit import RedisRateLimiter
 from service.supervision import Background, Periodic, Wakeup
 
 # Whoever asks is told within three seconds that Postgres is away, however it is away. What works
@@ -76,6 +77,7 @@ async def serving_api(
             snapshots=snapshots,
             agents=agents,
             previewer=workflow_previewer(settings),
+            rate_limiter=RedisRateLimiter(connections.once),
             background=background,
             wake_relay=wake_relay,
             probe_postgres=connections.probe_postgres,

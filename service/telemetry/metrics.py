@@ -144,6 +144,18 @@ HTTP_SECONDS = Histogram(
     ["method", "route", "status"], buckets=_SECONDS, registry=REGISTRY,
 )  # fmt: skip
 
+REQUESTS_LIMITED = Counter(
+    "usa_requests_limited_total",
+    "Requests refused because their caller submits, reads, streams or waits too much.",
+    ["what"],
+    registry=REGISTRY,
+)
+RATES_JUDGED_ALONE = Counter(
+    "usa_rate_limit_local_total",
+    "Requests whose rate this process judged alone, because Redis did not answer.",
+    registry=REGISTRY,
+)
+
 RELAYED = Counter("usa_relay_entries_total", "Entries added by the relay.", registry=REGISTRY)
 RECONCILED = Counter(
     "usa_reconcile_repairs_total", "Repairs made by the reconciler.", ["repair"],

@@ -1,11 +1,13 @@
 """What the README says about the code is so."""
 
 import re
+from dataclasses import fields
 
 import pytest
 
 from service.bootstrap.plug_ins import GROUP
 from service.cli.config import settings_table
+from service.domain.tiers import TIERS, Tier
 from tests.fixtures.plug_ins import PLUG_IN
 from tests.fixtures.readme import README, ROOT, rows, section
 
@@ -59,3 +61,28 @@ def test_its_example_of_an_agent_is_the_one_that_tests_run() -> None:
     assert group == f"[{GROUP}]"
     quoted = entry.replace("= ", '= "')
     assert f'[project.entry-points."{GROUP}"]\n{quoted}"\n' in text
+
+
+def test_its_limits_are_those_of_the_tiers() -> None:
+    shown = {name: limits for name, *limits in rows("Limits")}
+    meant = {
+        "submissions per minute": "requests_per_minute",
+        "submissions per day": "requests_per_day",
+        "tokens per day": "tokens_per_day",
+        "bytes of a story": "story_bytes",
+        "iterations per job": "iterations_per_job",
+        "jobs queued or processing": "concurrent_jobs",
+        "reads per minute": "reads_per_minute",
+        "open streams": "open_streams",
+        "open `?wait=`": "open_waits",
+    }
+    assert {*meant.values(), "name"} == {field.name for field in fields(Tier)}
+    assert f"| | {' | '.join(TIERS)} |\n" in section("Limits")
+    assert shown == {
+        name: [_written(getattr(tier, limit)) for tier in TIERS.values()]
+        for name, limit in meant.items()
+    }
+
+
+def _written(limit: int | None) -> str:
+    return "-" if limit is None else f"{limit:,}".replace(",", " ")

@@ -141,3 +141,16 @@ def test_what_must_be_given_is_told_as_required() -> None:
         if parameter["required"] and parameter["in"] != "path"
     }
     assert required == {("preview_workflow", "productType")}
+
+
+def test_what_is_limited_says_how_a_caller_learns_of_its_limit() -> None:
+    limited = {route.operation for route in ROUTES if route.limit is not None}
+    refusal = _DESCRIPTION["components"]["responses"]["Problem429"]
+    assert set(refusal["headers"]) == {"Retry-After", "RateLimit", "RateLimit-Policy"}
+    for _, _, operation in operations():
+        is_limited = operation["operationId"] in limited
+        assert ("429" in operation["responses"]) == is_limited
+        for status, answer in operation["responses"].items():
+            if status.startswith("2"):
+                told = {"RateLimit", "RateLimit-Policy"} if is_limited else set()
+                assert set(answer.get("headers", ())) == told
