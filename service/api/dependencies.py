@@ -17,8 +17,8 @@ from service.ports.jobs import DeadLetterStore, JobStore
 from service.ports.preview import WorkflowPreviewer
 from service.ports.queue import EntryWriter, Nudges, Wake
 from service.ports.queue_control import QueueControl, StreamCounter
-from service.ports.usage import UsageStore
 from service.ports.rate_limit import RateLimiter
+from service.ports.usage import UsageStore
 from service.supervision import Background
 
 
