@@ -9,6 +9,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from service.domain.events import EventType
 from service.domain.iterations import Iteration
 from service.domain.job import Job, JobStatus, JsonObject
 from service.domain.usage import Usage
@@ -193,6 +194,16 @@ class DeletedJob(Document):
 
     id: UUID
     status: Literal["cancelled", "purged"]
+
+
+class StreamedEvent(Document):
+    """One event of a stream; its `data` is one line of JSON."""
+
+    event: EventType
+    data: str
+    """A JSON object, which always has `type`, `jobId` and `attempt`."""
+    id: str | None = Field(None, examples=["1-42"])
+    """Where in the stream it is; none for snapshots."""
 
 
 class IterationDocument(Document):

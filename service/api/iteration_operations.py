@@ -8,7 +8,7 @@ from service.api.iterations import CATEGORIES
 from service.api.operation import Operation, Parameter, choice, json_answer
 from service.api.preview_documents import WorkflowPreviewDocument
 from service.domain.iterations import PRODUCT_TYPES
-from service.domain.models import DEFAULT_QUALITY, PRESETS
+from service.domain.models import DEFAULT_QUALITY, PRESETS, lasting_models
 
 ITERATION_OPERATIONS: Final[Mapping[str, Operation]] = {
     "list_iterations": Operation(
@@ -55,7 +55,7 @@ ITERATION_OPERATIONS: Final[Mapping[str, Operation]] = {
                 "model",
                 "query",
                 "One model for everything, instead of a quality.",
-                {"type": "string"},
+                {"type": "string", "enum": [*lasting_models()]},
             ),
             Parameter(
                 "verify",

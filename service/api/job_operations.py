@@ -10,6 +10,7 @@ from service.api.documents import (
     JobDocument,
     JobPage,
     RedrivenJob,
+    StreamedEvent,
 )
 from service.api.operation import (
     EVENTS,
@@ -111,10 +112,15 @@ JOB_OPERATIONS: Final[Mapping[str, Operation]] = {
         parameters=(
             _JOB_ID,
             Parameter("after", "query", "The id of the last event seen.", _EVENT_ID),
-            Parameter("Last-Event-ID", "header", "The same, as browsers send it.", _EVENT_ID),
+            Parameter(
+                "Last-Event-ID",
+                "header",
+                "The same, as browsers send it; what is no id of an event is ignored.",
+                {"type": "string"},
+            ),
         ),
         answers={
-            200: Answer("The events.", {EVENTS: None}),
+            200: Answer("The events.", {EVENTS: StreamedEvent}),
             204: Answer("The last event has been seen."),
         },
         problems=(400, 404),

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
+from service.api.cursors import CURSOR_PATTERN
 from service.api.parameters import DEFAULT_PAGE, LARGEST_PAGE
 
 JsonSchema = dict[str, Any]
@@ -59,7 +60,7 @@ PAGING: Final = (
         "cursor",
         "query",
         "`nextCursor` of the page before.",
-        {"type": "string", "pattern": "^[A-Za-z0-9_-]{32}$"},
+        {"type": "string", "pattern": CURSOR_PATTERN},
     ),
 )
 

@@ -18,7 +18,7 @@ from service.api.parameters import read_idempotency_key, read_trace_parent
 from service.domain.errors import FieldError, InvalidInput
 from service.domain.iterations import DEFAULT_ITERATIONS, ITERATIONS, PRODUCT_TYPES
 from service.domain.job import DEFAULT_AGENT, JsonObject, NewJob
-from service.domain.models import DEFAULT_QUALITY, PRESETS
+from service.domain.models import DEFAULT_QUALITY, PRESETS, lasting_models
 from service.domain.tiers import TIERS, Tier
 from service.domain.uuid7 import RANDOM_BYTES, uuid7
 from service.ports.agent import Agent, AgentPlan
@@ -66,7 +66,11 @@ _OPTIONS_SCHEMA: JsonObject = {
             "default": DEFAULT_QUALITY,
             "description": "Which models write and review.",
         },
-        "model": {**_TEXT, "description": "One model for everything, instead of a quality."},
+        "model": {
+            "type": "string",
+            "enum": [*lasting_models()],
+            "description": "One model for everything, instead of a quality.",
+        },
         "deadlineSeconds": {
             "type": "number",
             "exclusiveMinimum": 0,

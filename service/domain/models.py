@@ -69,6 +69,11 @@ def configured_models() -> tuple[str, ...]:
     return tuple(dict.fromkeys(used))
 
 
+def lasting_models() -> tuple[str, ...]:
+    """Return the models without a last day: a description that names them does not grow old."""
+    return tuple(model.id for model in KNOWN_MODELS.values() if model.retires_on is None)
+
+
 def choose_models(
     quality: str = DEFAULT_QUALITY, model: str | None = None, *, on: date | None = None
 ) -> ModelChoice:
