@@ -17,7 +17,7 @@ UV_VERSION = 0.13.9
 IMAGE_EXTRAS = jwt speed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check format lint floors types bench chaos evaluate mutants lock clean
+.PHONY: help install demo up test check format lint floors types bench chaos contract evaluate mutants lock clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
@@ -52,6 +52,9 @@ bench: $(INSTALLED) ## Measure jobs per second through the real path, as JSON
 
 chaos: $(INSTALLED) ## Hurt a cluster by the plan of SEED=1 with JOBS=1000, and judge what comes of it
 	@$(RUN) tests.chaos --seed $(SEED) --jobs $(JOBS) $(ARGS)
+
+contract: $(INSTALLED) ## Ask the API all that its description allows; LOCK=requirements/ci.lock
+	@$(RUN) tests.contract $(ARGS)
 
 evaluate: $(INSTALLED) ## Judge what a writer makes of many stories: offline, or Claude if there is a key
 	@$(RUN) tests.evaluation $(ARGS)

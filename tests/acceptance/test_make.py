@@ -83,6 +83,6 @@ def test_another_lock_is_another_installation(tree: Path) -> None:
 def test_make_alone_lists_what_there_is(tree: Path) -> None:
     listed = {line.split()[0] for line in make(tree).stdout.splitlines()}
     assert listed == {
-        "help", "install", "demo", "up", "test", "check", "bench", "chaos", "evaluate", "mutants",
-        "lock", "clean",
+        "help", "install", "demo", "up", "test", "check", "bench", "chaos", "contract", "evaluate",
+        "mutants", "lock", "clean",
     }  # fmt: skip

@@ -58,7 +58,7 @@ def test_each_requirement_is_an_exact_version_with_hashes_from_the_public_index(
                 *(EXTRAS[extra] for extra in ("embedded", "dev", "check")),
             ),
         ),
-        ("ci", wanted(EXTRAS["deploy"])),
+        ("ci", wanted(EXTRAS["contract"], EXTRAS["deploy"])),
     ],
 )
 def test_a_lock_has_what_the_project_asks_for(lock: str, requirements: list[Requirement]) -> None:
@@ -79,6 +79,6 @@ def test_what_is_tested_is_what_is_shipped() -> None:
 
 
 def test_the_image_has_no_embedded_servers_and_no_tools_of_ours() -> None:
-    extras = (*EXTRAS["embedded"], *EXTRAS["dev"], *EXTRAS["check"], *EXTRAS["deploy"])
-    for requirement in wanted(list(extras)):
+    extras = ("embedded", "dev", "check", "contract", "deploy")
+    for requirement in wanted(*(EXTRAS[extra] for extra in extras)):
         assert canonicalize_name(requirement.name) not in versions("runtime")
