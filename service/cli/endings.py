@@ -1,5 +1,6 @@
 """How a job ended, and how that is told."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -36,7 +37,7 @@ class Ending:
         return cls(_STATUSES[event_type], data.get("result") or {}, data)
 
     @classmethod
-    def of_job(cls, job: JsonObject) -> "Ending | None":
+    def of_job(cls, job: Mapping[str, Any]) -> "Ending | None":
         """Read a job; None if it has not ended."""
         status = JobStatus(job["status"])
         if not status.is_terminal:

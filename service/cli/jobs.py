@@ -11,11 +11,12 @@ from service.cli.exit_codes import ExitCode
 from service.cli.failures import Failure
 from service.cli.options import After, AsJson, JobId, Workflow
 from service.cli.output import note, print_json, show, table, this_command
-from service.domain.job import JobStatus, JsonObject
+from service.domain.job import JobStatus
 from service.domain.models import DEFAULT_QUALITY, PRESETS
 
 if TYPE_CHECKING:
     from service.cli.endings import Ending
+    from service.client.documents import JobSummary
 
 _STDIN = "-"
 _SHOWN_OF_STORY = 50
@@ -62,9 +63,9 @@ def submit(
     if as_json:
         print_json(accepted)
         return
-    job_id, ahead = accepted["job"]["id"], accepted.get("queuePosition")
-    show(f"{job_id}" + (f", {ahead} ahead of it" if ahead else ""))
-    note(f"watch it with: {this_command()} watch {job_id}")
+    accepted_id, ahead = accepted["job"]["id"], accepted.get("queuePosition")
+    show(accepted_id + (f", {ahead} ahead of it" if ahead else ""))
+    note(f"watch it with: {this_command()} watch {accepted_id}")
 
 
 def watch(job_id: JobId, after: After = None, as_json: AsJson = False) -> None:
@@ -187,7 +188,7 @@ def _split(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
-def _row(job: JsonObject) -> tuple[str, str, str, str]:
+def _row(job: "JobSummary") -> tuple[str, str, str, str]:
     story = " ".join(job["story"].split())
     if len(story) > _SHOWN_OF_STORY:
         story = f"{story[: _SHOWN_OF_STORY - 1]}…"

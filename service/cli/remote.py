@@ -12,6 +12,7 @@ from service.cli.following import follow_to_end
 from service.cli.key_file import credentials
 from service.cli.output import note, this_command
 from service.client.api_client import ApiClient
+from service.client.documents import AcceptedJob
 from service.client.operator_client import OperatorClient
 from service.client.usage_client import UsageClient
 from service.domain.job import JsonObject
@@ -29,7 +30,7 @@ class Submission:
     mode: str | None = None
     options: JsonObject = field(default_factory=dict)
 
-    async def send(self, client: ApiClient) -> JsonObject:
+    async def send(self, client: ApiClient) -> AcceptedJob:
         """Submit it and return what the service says."""
         try:
             return await client.submit(

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from service.agent.model_stub import ModelStub, StubCall
-from service.client.api_client import ApiClient
+from service.client.documents import JobDocument
 from service.domain.job import JsonObject
 from service.domain.usage import Usage
 from tests.fixtures.figures import show
@@ -41,7 +41,7 @@ SMALLEST_AMOUNT: Final = Decimal("0.00000001")
 class Bill:
     """One job as it says of itself, as our ledger has it, and as its model's side has it."""
 
-    job: JsonObject
+    job: JobDocument
     rows: Sequence[asyncpg.Record]
     calls: Sequence[StubCall]
 
@@ -106,7 +106,7 @@ async def run_job(cluster: Cluster, claude: ModelStub) -> RunJob:
         async with cluster.client() as client:
             submitted = await client.submit(story, iterations=ITERATIONS, options=options)
             job_id = submitted["job"]["id"]
-            ended = await eventually(lambda: _ended(client, job_id), within=30.0, what="it ends")
+            ended = await client.wait(UUID(job_id), within=30.0)
         calls = claude.calls[before:]
         await eventually(lambda: all(call.ended for call in calls), what="the books are closed")
         rows = await cluster.rows(
@@ -115,11 +115,6 @@ async def run_job(cluster: Cluster, claude: ModelStub) -> RunJob:
         return Bill(job=ended, rows=rows, calls=calls)
 
     return run
-
-
-async def _ended(client: ApiClient, job_id: str) -> JsonObject | None:
-    job = await client.get(UUID(job_id))
-    return job if job["completedAt"] else None
 
 
 async def test_a_job_makes_one_draft_and_one_verification_per_iteration(run_job: RunJob) -> None:
@@ -193,6 +188,7 @@ async def test_what_a_job_says_it_used_and_cost_is_what_was_billed(
     bill = await run_job(**options)
 
     result, billed = bill.job["result"], total(call.billed for call in bill.calls)
+    assert result is not None
     (daily,) = await cluster.rows("SELECT * FROM daily_usage")
     for books in (bill.rows, [daily]):
         assert billed == {

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.fixtures.readme import ROOT, all_commands, commands_under
+from tests.fixtures.readme import ROOT, all_commands, commands_under, python_under
 from tests.fixtures.strangers import clean_environment, free_port
 from tests.fixtures.tools import needed_program
 from tests.fixtures.waiting import eventually
@@ -148,6 +148,8 @@ async def test_a_story_can_be_submitted_watched_read_and_cancelled(checkout: Pat
 
         printed = run(checkout, session.replace(":3000/", f":{port}/"))
         followed = run(checkout, command_line, USA_API_URL=f"http://127.0.0.1:{port}")
+        (checkout / "example.py").write_text(python_under("Use it").replace(":3000", f":{port}"))
+        from_python = run(checkout, ".venv/bin/python example.py")
 
     ids = [
         tuple(map(int, found)) for found in re.findall(r"^id: ?(\d+)-(\d+)$", printed, re.MULTILINE)
@@ -159,6 +161,8 @@ async def test_a_story_can_be_submitted_watched_read_and_cancelled(checkout: Pat
     assert re.search(r'"status": ?"cancelled"', printed.splitlines()[-1])
     assert "completed" in followed
     assert "cancelled" in followed
+    assert re.search(r"^1-1 start$", from_python, re.MULTILINE)
+    assert from_python.splitlines()[-1] == "completed 0.0"
 
 
 async def test_processes_of_their_own_run_on_given_servers(

@@ -124,8 +124,8 @@ class Scene:
         async with self.cluster.client() as client:
             job = await client.get(job_id)
         assert job["status"] == "completed"
-        result: JsonObject = job["result"]
-        return result
+        assert job["result"] is not None
+        return job["result"]
 
     async def ledger(self, job_id: UUID) -> list[tuple[int, str, str]]:
         """(attempt, step, ending) of every call, in order."""

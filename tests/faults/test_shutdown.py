@@ -3,7 +3,7 @@
 import signal
 from uuid import UUID
 
-from service.domain.job import JsonObject
+from service.client.documents import JobDocument
 from tests.fixtures.processes import QUICK, Cluster, ServiceProcess
 from tests.fixtures.waiting import eventually
 
@@ -34,7 +34,7 @@ async def all_at_work(cluster: Cluster, worker: ServiceProcess, count: int) -> N
     await eventually(are, within=20.0, what=f"{count} jobs are at work")
 
 
-async def job(cluster: Cluster, job_id: UUID) -> JsonObject:
+async def job(cluster: Cluster, job_id: UUID) -> JobDocument:
     async with cluster.client() as client:
         return await client.get(job_id)
 

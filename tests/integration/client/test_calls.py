@@ -12,6 +12,7 @@ from tests.integration.client.misbehaving import (
     Behaviour,
     MisbehavingServer,
     drops,
+    hangs,
     refuses,
     says,
     streams,
@@ -30,7 +31,7 @@ async def test_a_submission_carries_what_was_asked_and_nothing_else(
     await client.submit("a", mode="workflow")
 
     first, second = server.seen
-    assert accepted == {"job": {"id": str(JOB)}}
+    assert accepted["job"]["id"] == str(JOB)
     assert (first.method, first.path) == ("POST", "/api/v1/jobs")
     assert orjson.loads(first.body) == {
         "story": "é",
@@ -146,8 +147,31 @@ async def test_a_proxy_without_a_server_behind_it_is_waited_for(
     server: MisbehavingServer, client: ApiClient
 ) -> None:
     server.plays(says(502, b"<html>Bad gateway</html>", "text/html"), AWAY, says(200, {"id": "x"}))
-    assert await client.get(JOB) == {"id": "x"}
+    assert (await client.get(JOB))["id"] == "x"
     assert len(server.seen) == 3
+
+
+async def test_a_job_is_waited_for_until_it_ends_whatever_happens_meanwhile(
+    server: MisbehavingServer, client: ApiClient
+) -> None:
+    too_many = refuses(429, "RATE_LIMIT_EXCEEDED", Retry_After="0")
+    still = says(200, {"id": "x", "status": "processing"})
+    server.plays(still, AWAY, still, too_many, drops, says(200, {"id": "x", "status": "failed"}))
+
+    assert (await client.wait(JOB, within=20))["status"] == "failed"
+
+    assert len(server.seen) == 6
+    asked = {(seen.method, seen.path) for seen in server.seen}
+    assert asked == {("GET", f"/api/v1/jobs/{JOB}?wait=20")}
+
+
+async def test_a_wait_ends_when_the_caller_wants_it_to(
+    server: MisbehavingServer, client: ApiClient
+) -> None:
+    server.plays(says(200, {"id": "x", "status": "queued"}), hangs)
+    with pytest.raises(TimeoutError):
+        await client.wait(JOB, within=0.2)
+    assert len(server.seen) == 2
 
 
 async def test_patience_ends(server: MisbehavingServer, client: ApiClient) -> None:
@@ -172,7 +196,7 @@ async def test_an_answer_that_was_cut_is_asked_for_again(
 ) -> None:
     cut = streams(b'{"id"', then="abort", content_type="application/json")
     server.plays(cut, says(200, {"id": "x"}))
-    assert await client.get(JOB) == {"id": "x"}
+    assert (await client.get(JOB))["id"] == "x"
 
 
 async def test_nobody_listening_is_final_and_says_so(server: MisbehavingServer) -> None:
