@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from service.api import auth as auth_module
+from service.api import api_keys as keys_module
 from service.api import stream as stream_module
 from service.bootstrap import revoke_api_key
 from service.domain.api_keys import parse_key
@@ -139,7 +139,7 @@ async def test_a_revoked_key_ends_the_streams_that_it_opened(
 ) -> None:
     monkeypatch.setattr(stream_module, "_AUTHORIZE_EVERY", 0.1)
     monkeypatch.setattr(stream_module, "_KEEP_ALIVE_EVERY", 0.05)
-    monkeypatch.setattr(auth_module, "_KNOWN_FOR", 0.1)
+    monkeypatch.setattr(keys_module, "_KNOWN_FOR", 0.1)
     await deployment.start_api()
     author = await Author.of_new_job(deployment)
     await author.tell()
