@@ -131,6 +131,11 @@ class Settings(BaseSettings):
         validation_alias=_either("DATABASE_URL", "DATABASE_URL"),
         description="Postgres; without it `usa up` starts its own.",
     )
+    api_database_url: PostgresAddress | None = Field(
+        None,
+        description="The same Postgres, as a role that sees one owner at a time, for the requests "
+        "of an API; without it they use USA_DATABASE_URL.",
+    )
     home: Path = Field(Path(".usa"), description="Folder of the embedded servers and of the key.")
 
     host: str = Field("0.0.0.0", description="Address `usa api` binds; `usa up` binds 127.0.0.1.")  # noqa: S104 - a pod is reached from outside

@@ -146,7 +146,7 @@ async def _find(request: web.Request, job_id: UUID) -> Job:
 async def _document(request: web.Request, job: Job) -> JobDocument:
     to = request.config_dict[DEPENDENCIES]
     snapshot = await to.snapshots.of(job)
-    return JobDocument.with_progress(job, snapshot, await to.jobs.totals(job.id))
+    return JobDocument.with_progress(job, snapshot, await to.jobs.totals(job))
 
 
 def _no_markdown(job: Job) -> Problem:

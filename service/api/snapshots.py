@@ -45,7 +45,7 @@ class Snapshots:
         agent = self._agents.get(job.agent)
         if agent is None:  # accepted by a process that knew it
             return _bare(job)
-        checkpoints = await self._jobs.checkpoints(job.id)
+        checkpoints = await self._jobs.checkpoints(job)
         try:
             return _checked(agent.snapshot(job, checkpoints))
         except Exception:  # noqa: BLE001 - an agent's bug must not keep its jobs from being read

@@ -67,11 +67,11 @@ class JobStore(Protocol):
         """
         ...
 
-    async def checkpoints(self, job_id: UUID) -> dict[str, Checkpoint]:
+    async def checkpoints(self, job: Job) -> dict[str, Checkpoint]:
         """Read a job's finished model calls."""
         ...
 
-    async def totals(self, job_id: UUID) -> Totals:
+    async def totals(self, job: Job) -> Totals:
         """Sum up a job's ledger."""
         ...
 

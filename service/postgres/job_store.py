@@ -26,9 +26,8 @@ from service.ports.jobs import Accepted, Page
 from service.postgres.attempt_store import PostgresAttemptStore
 from service.postgres.batches import array_statement
 from service.postgres.pool import Database
-from service.postgres.rows import checkpoints_from, job_from
+from service.postgres.rows import checkpoints_from, job_from, totals_from
 from service.postgres.storable import to_json
-from service.postgres.usage_ledger import PostgresUsageLedger
 from service.supervision import Background
 from service.telemetry.metrics import JOBS_ENDED, JOBS_PURGED, SUBMISSIONS_REFUSED
 
@@ -45,7 +44,6 @@ class PostgresJobStore:
         self,
         database: Database,
         attempts: PostgresAttemptStore,
-        ledger: PostgresUsageLedger,
         background: Background,
         *,
         user_in_stream: int,
@@ -53,7 +51,6 @@ class PostgresJobStore:
     ) -> None:
         self._database = database
         self._attempts = attempts
-        self._ledger = ledger
         self._accept: GroupCommit[NewJob, Record] = GroupCommit(
             "accept",
             array_statement(
@@ -95,8 +92,10 @@ class PostgresJobStore:
 
     async def get_owned(self, job_id: UUID, tenant_id: str, user_id: str | None) -> Job | None:
         """Read one job of this owner."""
-        row = await self._database.fetch_one("get_owned_job", job_id, tenant_id, user_id)
-        return job_from(row) if row else None
+        rows = await self._database.fetch_within(
+            tenant_id, user_id, "get_owned_job", job_id, tenant_id, user_id
+        )
+        return job_from(rows[0]) if rows else None
 
     async def list_owned(
         self,
@@ -107,8 +106,16 @@ class PostgresJobStore:
         limit: int,
     ) -> Page:
         """Read a page of this owner's jobs, newest first, without their results."""
-        rows = await self._database.fetch(
-            "list_owned_jobs", tenant_id, user_id, status, *(before or (None, None)), limit + 1
+        place = before or (None, None)
+        rows = await self._database.fetch_within(
+            tenant_id,
+            user_id,
+            "list_owned_jobs",
+            tenant_id,
+            user_id,
+            status,
+            *place,
+            limit + 1,
         )
         jobs = tuple(job_from(row) for row in rows[:limit])
         more = len(rows) > limit
@@ -116,10 +123,12 @@ class PostgresJobStore:
 
     async def cancel_owned(self, job_id: UUID, tenant_id: str, user_id: str | None) -> Job:
         """Decide the race between cancelling and completing."""
-        row = await self._database.fetch_one("cancel_owned_job", job_id, tenant_id, user_id)
-        if row is not None:
+        rows = await self._database.fetch_within(
+            tenant_id, user_id, "cancel_owned_job", job_id, tenant_id, user_id
+        )
+        if rows:
             JOBS_ENDED.labels(status="cancelled").inc()
-            return job_from(row)
+            return job_from(rows[0])
         job = await self.get_owned(job_id, tenant_id, user_id)
         if job is None:
             raise NotFound(f"no job {job_id}")
@@ -131,7 +140,9 @@ class PostgresJobStore:
 
     async def purge_owned(self, job_id: UUID, tenant_id: str, user_id: str | None) -> None:
         """Decide the race between purging and redriving; the ledger stays."""
-        if await self._database.fetch_one("purge_owned_job", job_id, tenant_id, user_id):
+        if await self._database.fetch_within(
+            tenant_id, user_id, "purge_owned_job", job_id, tenant_id, user_id
+        ):
             JOBS_PURGED.inc()
             return None
         job = await self.get_owned(job_id, tenant_id, user_id)
@@ -141,14 +152,19 @@ class PostgresJobStore:
             return await self.purge_owned(job_id, tenant_id, user_id)
         raise JobNotEnded(job.status.value)
 
-    async def checkpoints(self, job_id: UUID) -> dict[str, Checkpoint]:
+    async def checkpoints(self, job: Job) -> dict[str, Checkpoint]:
         """Read a job's finished model calls."""
-        rows = await self._database.fetch("read_checkpoints", [job_id])
-        return checkpoints_from(rows).by_job.get(job_id, {})
+        rows = await self._of(job, "read_checkpoints", [job.id])
+        return checkpoints_from(rows).by_job.get(job.id, {})
 
-    async def totals(self, job_id: UUID) -> Totals:
+    async def totals(self, job: Job) -> Totals:
         """Sum up a job's ledger."""
-        return await self._ledger.totals(job_id)
+        [row] = await self._of(job, "sum_ledger", job.id)
+        return totals_from(row)
+
+    async def _of(self, job: Job, name: str, *parameters: Any) -> list[Record]:
+        owner = job.owner
+        return await self._database.fetch_within(owner.tenant_id, owner.user_id, name, *parameters)
 
     async def read_fences(self, job_ids: Sequence[UUID]) -> dict[UUID, Recorded]:
         """Read where jobs stand, many at once."""

@@ -66,17 +66,25 @@ class Database:
 
     `acquire` and `command` are the longest waits for a connection and for an answer, in
     seconds. Sessions keep no state from one borrower to the next, so that a pooler may stand
-    between.
+    between. With `row_security` its role sees only what `fetch_within` shows it.
     """
 
     def __init__(
-        self, dsn: str, *, name: str, size: int = 10, acquire: float = 2.0, command: float = 8.0
+        self,
+        dsn: str,
+        *,
+        name: str,
+        size: int = 10,
+        acquire: float = 2.0,
+        command: float = 8.0,
+        row_security: bool = False,
     ) -> None:
         self._dsn = dsn
         self._name = name
         self._size = size
         self._acquire = acquire
         self._command = command
+        self._row_security = row_security
         self._pool: Pool[Record] | None = None
         self._opening = asyncio.Lock()
 
@@ -135,6 +143,23 @@ class Database:
     async def fetch_one(self, name: str, *parameters: Any) -> "Record | None":
         """Run a named statement, a transaction of its own, and return its first row."""
         return await self._commit(lambda on: on.fetchrow(statement(name), *parameters))
+
+    async def fetch_within(
+        self, tenant_id: str, user_id: str | None, name: str, *parameters: Any
+    ) -> "list[Record]":
+        """Run a named statement that sees one user's rows, or those of a whole tenant.
+
+        It names them itself as well: Postgres is the second wall.
+        """
+        if not self._row_security:
+            return await self.fetch(name, *parameters)
+
+        async def act(on: "PoolConnectionProxy[Record]") -> "list[Record]":
+            async with on.transaction():
+                await on.execute(statement("show_owner"), tenant_id, user_id)
+                return await on.fetch(statement(name), *parameters)
+
+        return await self._commit(act)
 
     async def fetch_batch(
         self, name: str, items: Sequence[Sequence[Any]], *constants: Any

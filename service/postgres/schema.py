@@ -68,7 +68,26 @@ async def migrate(database: Database) -> list[str]:
     async with database.connection() as connection:
         while (migration := await _apply_next(connection)) is not None:
             applied.append(migration.title)
+        await _grant(connection)
     return applied
+
+
+async def check_api_role(database: Database) -> None:
+    """Return if a role can answer requests and sees one owner at a time.
+
+    Raises `SchemaMismatch`.
+    """
+    row = await database.fetch_one("check_api_role")
+    if row is None or not row["is_able"]:
+        raise SchemaMismatch(
+            "the role of USA_API_DATABASE_URL lacks grants: make it as deploy/postgres/roles.sql "
+            "does, and run `usa migrate`"
+        )
+    if not row["is_confined"]:
+        raise SchemaMismatch(
+            "the role of USA_API_DATABASE_URL sees every tenant: use usa_api, which "
+            "deploy/postgres/roles.sql makes"
+        )
 
 
 async def pending_migrations(database: Database) -> list[str]:
@@ -101,6 +120,17 @@ async def _apply_next(connection: "PoolConnectionProxy[Record]") -> Migration | 
             pending[0].checksum,
         )
         return pending[0]
+
+
+async def _grant(connection: "PoolConnectionProxy[Record]") -> None:
+    """Give the roles what the schema now holds; one transaction, and no wait for a busy table."""
+    grants = (files("service.postgres") / "grants.sql").read_text(encoding="utf-8")
+    async with connection.transaction():
+        await connection.fetchval(
+            "SELECT pg_advisory_xact_lock($1)", _MIGRATION_LOCK, timeout=_LONGEST_MIGRATION
+        )
+        await connection.execute(f"SET LOCAL lock_timeout = '{_LONGEST_LOCK_WAIT}s'")
+        await connection.execute(grants)
 
 
 async def _pending(connection: "PoolConnectionProxy[Record]") -> list[Migration]:

@@ -17,9 +17,9 @@ class PostgresUsageStore:
 
     async def today(self, tenant_id: str, user_id: str | None) -> TodaysUsage:
         """Read today's use and reservations in one statement."""
-        row = await self._database.fetch_one("read_todays_usage", tenant_id, user_id)
-        if row is None:
-            raise AssertionError("sums are always one row")
+        [row] = await self._database.fetch_within(
+            tenant_id, user_id, "read_todays_usage", tenant_id, user_id
+        )
         return TodaysUsage(
             **_day_from(row),
             reserved_tokens=row["reserved_tokens"],
@@ -28,7 +28,9 @@ class PostgresUsageStore:
 
     async def daily(self, tenant_id: str, user_id: str | None, days: int) -> list[DayUsage]:
         """Read the use of so many days, today's first, those without any included."""
-        rows = await self._database.fetch("read_daily_usage", tenant_id, user_id, days)
+        rows = await self._database.fetch_within(
+            tenant_id, user_id, "read_daily_usage", tenant_id, user_id, days
+        )
         return [DayUsage(**_day_from(row)) for row in rows]
 
 

@@ -86,7 +86,7 @@ class World:
         self.untold: set[End] = set()
         on, background = servers.stores.database, servers.stores.background
         attempts, ledger = PostgresAttemptStore(on, background), PostgresUsageLedger(on, background)
-        jobs = PostgresJobStore(on, attempts, ledger, background, user_in_stream=USER_IN_STREAM)
+        jobs = PostgresJobStore(on, attempts, background, user_in_stream=USER_IN_STREAM)
         self.attempts: PostgresAttemptStore = self._watched(attempts)
         self.ledger: PostgresUsageLedger = self._watched(ledger)
         self.jobs: PostgresJobStore = self._watched(jobs)

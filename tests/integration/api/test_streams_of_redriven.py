@@ -287,5 +287,5 @@ async def test_what_clients_have_folded_is_the_story_that_was_stored(
         assert watcher.view.final is not None
         assert watcher.view.final["result"] == job["result"]
         assert watcher.view.story.as_json() == job["result"]["story"]
-    checkpoints = await deployment.stores.jobs.checkpoints(job_id)
+    checkpoints = await deployment.stores.checkpoints(job_id)
     assert sum(call.completed for call in stub.calls) == len(checkpoints)

@@ -111,7 +111,7 @@ async def test_a_user_with_enough_undelivered_entries_leaves_ringing_to_the_rela
 
 async def test_without_a_limit_every_job_may_ring_at_once(stores: Stores) -> None:
     unlimited = PostgresJobStore(
-        stores.database, stores.attempts, stores.ledger, stores.background, user_in_stream=0
+        stores.database, stores.attempts, stores.background, user_in_stream=0
     )
     owner = an_owner()
 

@@ -52,7 +52,7 @@ async def test_a_call_is_booked_even_if_its_output_cannot_be_stored_as_it_is(
 
     assert await stores.ledger.close_call(closing)
 
-    checkpoints = await stores.jobs.checkpoints(claim.fence.job_id)
+    checkpoints = await stores.checkpoints(claim.fence.job_id)
     assert checkpoints["draft"].text == KEPT
     assert (await stores.ledger.totals(claim.fence.job_id)).models == (KEPT,)
     await assert_books_balance(observer)

@@ -318,7 +318,7 @@ async def test_a_checkpoint_that_cannot_be_read_stops_no_neighbour(
     assert [claim.is_damaged for claim in claims] == [True, False]
     assert sorted(claims[1].checkpoints) == ["validation/draft", "validation/verify"]
     # Whoever only looks at the job sees what can be read.
-    assert list(await stores.jobs.checkpoints(damaged)) == ["validation/verify"]
+    assert list(await stores.checkpoints(damaged)) == ["validation/verify"]
 
 
 async def test_a_job_started_for_the_first_time_reads_no_checkpoints_of_its_neighbours(

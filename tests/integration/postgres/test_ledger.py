@@ -68,7 +68,7 @@ async def test_a_checkpoint_reads_back_as_it_was_written(stores: Stores) -> None
 
     await stores.ledger.close_call(a_closing(claim.fence, checkpoint=checkpoint))
 
-    assert await stores.jobs.checkpoints(claim.fence.job_id) == {checkpoint.step: checkpoint}
+    assert await stores.checkpoints(claim.fence.job_id) == {checkpoint.step: checkpoint}
 
 
 async def test_used_tokens_move_out_of_the_reservation_but_never_below_nothing(
@@ -142,7 +142,7 @@ async def test_a_stale_close_is_booked_but_its_checkpoint_is_not_kept(
     kept = await stores.ledger.close_call(a_closing(stale.fence, checkpoint=a_checkpoint()))
 
     assert not kept
-    assert await stores.jobs.checkpoints(stale.fence.job_id) == {}
+    assert await stores.checkpoints(stale.fence.job_id) == {}
     assert (await stores.ledger.totals(stale.fence.job_id)).usage == Usage(100, 20)
     row = await row_of(observer, stale.fence.job_id)
     # The next attempt makes the call again, so what was put aside for it stays.

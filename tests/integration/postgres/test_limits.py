@@ -210,7 +210,6 @@ def with_queue_limit(stores: Stores, limit: int) -> PostgresJobStore:
     return PostgresJobStore(
         stores.database,
         stores.attempts,
-        stores.ledger,
         stores.background,
         user_in_stream=10,
         queue_limit=limit,

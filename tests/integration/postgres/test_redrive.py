@@ -403,9 +403,7 @@ async def test_a_cancellation_that_meets_a_redrive_cancels_the_queued_job(
             await stores.dead_letters.redrive([job_id])
             return await super().get_owned(*given)
 
-    jobs = MeetsARedrive(
-        stores.database, stores.attempts, stores.ledger, stores.background, user_in_stream=0
-    )
+    jobs = MeetsARedrive(stores.database, stores.attempts, stores.background, user_in_stream=0)
     cancelled = await jobs.cancel_owned(job_id, owner.tenant_id, owner.user_id)
 
     assert (cancelled.status, cancelled.attempt) == (JobStatus.CANCELLED, 3)

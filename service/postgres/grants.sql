@@ -1,0 +1,71 @@
+-- What the roles usa_api and usa_worker may do; may be run again and again, while both are at work.
+-- Where there are no such roles, or no tables yet, the one that migrates does everything.
+DO $$
+DECLARE
+  v_schema text := current_schema();
+  v_table text;
+  v_visible text := $visible$
+    tenant_id = nullif(current_setting('usa.tenant', true), '')
+    AND (
+      current_setting('usa.whole_tenant', true) = 'on'
+      OR user_id = current_setting('usa.user', true)
+    )
+  $visible$;
+BEGIN
+  IF (SELECT count(*) FROM pg_roles WHERE rolname IN ('usa_api', 'usa_worker')) < 2
+    OR to_regclass('queue_control') IS NULL
+  THEN
+    RETURN;
+  END IF;
+  EXECUTE format('GRANT USAGE ON SCHEMA %I TO usa_api, usa_worker', v_schema);
+  GRANT SELECT ON schema_migrations TO usa_api, usa_worker;
+
+  -- Runs jobs and keeps the queue in order, whoever they belong to.
+  GRANT SELECT, INSERT, UPDATE, DELETE
+    ON jobs, checkpoints, usage_records, daily_usage, idempotency_keys TO usa_worker;
+  GRANT SELECT ON user_limits TO usa_worker;
+  GRANT SELECT, UPDATE ON queue_control TO usa_worker;
+
+  -- Answers requests. A job is accepted by a function, and of one that is there the api may only
+  -- write that it is cancelled, or erase it when it has ended.
+  GRANT EXECUTE ON FUNCTION accept_jobs TO usa_api;
+  GRANT SELECT ON jobs, checkpoints, usage_records, daily_usage, user_limits, api_keys TO usa_api;
+  GRANT UPDATE (
+    status, attempt, completed_at, lease_until, reserved_tokens, final_event_id, event_pending
+  ) ON jobs TO usa_api;
+  GRANT DELETE ON jobs TO usa_api;
+  GRANT UPDATE (last_used_at) ON api_keys TO usa_api;
+
+  -- Both walls stand in every query of the api: its own conditions, and these.
+  FOREACH v_table IN ARRAY ARRAY['jobs', 'checkpoints', 'usage_records', 'daily_usage'] LOOP
+    CONTINUE WHEN EXISTS (
+      SELECT FROM pg_policies
+      WHERE schemaname = v_schema AND tablename = v_table AND policyname = 'worker_sees_all'
+    );
+    EXECUTE format(
+      'CREATE POLICY worker_sees_all ON %I TO usa_worker USING (true) WITH CHECK (true)', v_table
+    );
+    EXECUTE format(
+      'CREATE POLICY api_sees_its_caller ON %I FOR SELECT TO usa_api USING (%s)', v_table,
+      CASE v_table
+        -- Whose job is seen: the policy of jobs holds in here as well.
+        WHEN 'checkpoints' THEN 'EXISTS (SELECT FROM jobs j WHERE j.id = job_id)'
+        ELSE v_visible
+      END
+    );
+    IF v_table = 'jobs' THEN
+      EXECUTE format(
+        'CREATE POLICY api_cancels ON jobs FOR UPDATE TO usa_api'
+        ' USING (%1$s) WITH CHECK (%1$s AND status = ''cancelled'')',
+        v_visible
+      );
+      EXECUTE format(
+        'CREATE POLICY api_purges ON jobs FOR DELETE TO usa_api'
+        ' USING (%s AND status IN (''completed'', ''failed'', ''cancelled''))',
+        v_visible
+      );
+    END IF;
+    EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', v_table);
+  END LOOP;
+END
+$$;
