@@ -4,6 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
+from service.api.audit import JOBS_CHANGED
 from service.api.auth import PRINCIPAL
 from service.api.bodies import read_object, validated
 from service.api.cursors import encode_cursor
@@ -51,6 +52,7 @@ async def redrive_dead_letters(request: web.Request) -> web.StreamResponse:
     to = request.config_dict[DEPENDENCIES]
     order = validated(RedriveOrder, await read_object(request), "redrive")
     redrive = await _redrive(to, order)
+    request[JOBS_CHANGED] = tuple(each.job.id for each in redrive.redriven)
     for redriven in redrive.redriven:
         _announce(to, redriven)
     report = RedriveReport(

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from aiohttp import web
 
+from service.api.audit import JOBS_CHANGED
 from service.api.auth import PRINCIPAL
 from service.api.cursors import encode_cursor
 from service.api.dependencies import DEPENDENCIES
@@ -54,6 +55,7 @@ async def _submit(request: web.Request, wait: float) -> web.StreamResponse:
     to = request.config_dict[DEPENDENCIES]
     accepted = await to.jobs.accept(await read_new_job(request))
     job = accepted.job
+    request[JOBS_CHANGED] = (job.id,)
     if accepted.is_new:
         JOBS_ACCEPTED.inc()
     if accepted.ring_now:

@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from structlog.contextvars import bound_contextvars
 
+from service.api.audit import record_decision
 from service.api.auth import PRINCIPAL
 from service.api.problems import INTERNAL_ERROR, problem_of
 from service.domain.errors import Unavailable
@@ -97,6 +98,7 @@ def _record(request: web.Request, outcome: _Outcome, seconds: float) -> None:
         _log.debug("http_request", **fields)
     else:
         _log.info("http_request", **fields)
+    record_decision(request, status, outcome.code)
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:

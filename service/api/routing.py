@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from service.api.audit import OPERATION
 from service.api.auth import authorize
 from service.api.limits import Limited, limit_rate
 from service.domain.api_keys import Scope
@@ -29,20 +30,18 @@ class Route:
 
     def add_to(self, app: web.Application) -> None:
         """Register the route; a GET answers HEAD as well."""
-        handler = (
-            self.handler if self.scope is None else _guarded(self.handler, self.scope, self.limit)
-        )
+        handler = self.handler if self.scope is None else self._guarded(self.scope)
         resource = app.router.add_resource(self.path)
         resource.add_route(self.method, handler)
         if self.method == "GET":
             resource.add_route("HEAD", handler)
 
+    def _guarded(self, scope: Scope) -> Handler:
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            request[OPERATION] = self.operation or self.path
+            await authorize(request, scope)
+            if self.limit is not None:
+                await limit_rate(request, self.limit)
+            return await self.handler(request)
 
-def _guarded(handler: Handler, scope: Scope, limit: Limited | None) -> Handler:
-    async def guarded(request: web.Request) -> web.StreamResponse:
-        await authorize(request, scope)
-        if limit is not None:
-            await limit_rate(request, limit)
-        return await handler(request)
-
-    return guarded
+        return guarded

@@ -12,6 +12,7 @@ from service.postgres import schema
 from service.postgres.api_keys import PostgresApiKeyStore
 from service.postgres.pool import Database
 from service.settings import Settings
+from service.telemetry.audit import COMMAND_LINE, Outcome, audit
 
 
 @asynccontextmanager
@@ -57,6 +58,15 @@ async def create_api_key(
             tier=tier,
             valid_for=valid_for,
         )
+    audit(
+        "keys.create",
+        Outcome.ALLOWED,
+        caller=COMMAND_LINE,
+        owner=owner,
+        key_prefix=key.prefix,
+        scopes=sorted(scopes),
+        tier=tier,
+    )
     return key.text, stored
 
 
@@ -69,4 +79,15 @@ async def list_api_keys(settings: Settings) -> list[ApiKey]:
 async def revoke_api_key(settings: Settings, prefix: str) -> bool:
     """Revoke a key; returns whether there is such a key."""
     async with command_database(settings) as database:
-        return await PostgresApiKeyStore(database).revoke(prefix)
+        store = PostgresApiKeyStore(database)
+        key = await store.find(prefix)
+        is_there = await store.revoke(prefix)
+    audit(
+        "keys.revoke",
+        Outcome.ALLOWED if is_there else Outcome.DENIED,
+        caller=COMMAND_LINE,
+        owner=key.owner if key else None,
+        # What names no key may be anything that was pasted, a secret too.
+        key_prefix=prefix if is_there else None,
+    )
+    return is_there

@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 from service.cli.exit_codes import ExitCode
 from service.cli.failures import Failure
+from service.cli.serving import start_logs
 from service.embedded import find_running_servers
 from service.settings import Settings
 
@@ -22,6 +23,8 @@ def on_database(
 ) -> Answer:
     """Run `work` on the database of DATABASE_URL, or on that of the `usa up` of this folder."""
     settings = Settings()
+    # What is put on record goes where logs go, and not into the command's result.
+    start_logs(settings)
     if settings.database_url is None:
         found = find_running_servers(settings.home).database_url
         if found is None:

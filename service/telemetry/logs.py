@@ -4,10 +4,13 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import structlog
+
+# Its records are written whatever the least severity is.
+AUDIT_LOG: Final = "audit"
 
 _SECRET_KEYS = frozenset(
     {
@@ -75,6 +78,7 @@ def configure_logs(level: str = "INFO", *, as_json: bool = True) -> None:
     # Every request is logged by our own middleware, with its id and without its secrets.
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     logging.getLogger("httpx2").setLevel(logging.WARNING)
+    logging.getLogger(AUDIT_LOG).setLevel(logging.INFO)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -143,6 +143,10 @@ HTTP_SECONDS = Histogram(
     "usa_http_request_seconds", "HTTP requests by route template.",
     ["method", "route", "status"], buckets=_SECONDS, registry=REGISTRY,
 )  # fmt: skip
+REFUSALS = Counter(
+    "usa_http_refusals_total", "Requests refused for who sent them, or how many they are.",
+    ["code"], registry=REGISTRY,
+)  # fmt: skip
 
 REQUESTS_LIMITED = Counter(
     "usa_requests_limited_total",

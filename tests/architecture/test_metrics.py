@@ -13,6 +13,7 @@ INSTRUMENTS: dict[str, Any] = {
 }
 # Labels whose values the code chooses; an id or a user in one of them would grow without end.
 LABELS = {
+    "code",
     "ending",
     "iteration",
     "kind",

@@ -13,11 +13,12 @@ from structlog.testing import capture_logs
 
 from service import supervision
 from service.api import api_keys, endings, followups, middleware, protocol_log
+from service.telemetry import audit
 from service.telemetry.logs import get_log
 from tests.fixtures.api import RunningApi
 from tests.fixtures.waiting import eventually
 
-_WHO_LOG = (api_keys, endings, followups, middleware, protocol_log, supervision)
+_WHO_LOG = (api_keys, endings, followups, middleware, protocol_log, supervision, audit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,12 @@ class Log:
     def requests(self) -> list[dict[str, Any]]:
         """The lines about requests."""
         return [line for line in self.lines if line["event"] == "http_request"]
+
+    def decisions(self) -> list[dict[str, Any]]:
+        """The records of who did what, without what all records have."""
+        records = [line for line in self.lines if line["event"] == "audit"]
+        common = {"event", "log_level", "request_id"}
+        return [{k: v for k, v in record.items() if k not in common} for record in records]
 
     def has_no_traceback(self) -> None:
         """Fail if anything logged so far holds a traceback."""

@@ -90,6 +90,9 @@ async def test_without_postgres_callers_are_told_to_come_back(
     assert answer.line["log_level"] == "warning"
     assert "Postgres" in answer.line["reason"]
     assert "Postgres" not in answer.body.decode()
+    # Nobody knows here whether it was done.
+    outcomes = [record["outcome"] for record in log.decisions()]
+    assert outcomes == ([] if method == "GET" else ["failed"])
 
 
 async def test_when_postgres_is_back_everything_works_again(

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from uuid import uuid4
 
+import orjson
 import pytest
 
 from service.domain.events import EventId
@@ -194,10 +195,20 @@ def test_a_key_is_made_used_listed_and_revoked_beside_a_running_service(service:
     assert mine["prefix"] in shown.out
     assert text not in shown.out + service.run("keys", "list", "--json").out
 
-    assert service.run("keys", "revoke", mine["prefix"]).code == 0
+    done = service.run("keys", "revoke", mine["prefix"])
+    assert done.code == 0
+    on_record = [orjson.loads(said.err.splitlines()[0]) for said in (made, done)]
+    assert [record["action"] for record in on_record] == ["keys.create", "keys.revoke"]
+    for record in on_record:
+        assert record["event"] == "audit"
+        assert (record["tenant"], record["user"]) == ("acme", "ann")
+        assert record["key_prefix"] == mine["prefix"]
+    assert text.split("_", 2)[2] not in made.err + done.err
     revoked = service.run("keys", "list", "--json").document["keys"]
     assert next(key for key in revoked if key["name"] == "of a test")["revokedAt"] is not None
-    assert service.run("keys", "revoke", "00000000").code == 5
+    refused = service.run("keys", "revoke", "00000000")
+    assert refused.code == 5
+    assert orjson.loads(refused.err.splitlines()[0])["outcome"] == "denied"
 
 
 def test_a_key_can_be_limited(service: Usa) -> None:

@@ -12,12 +12,15 @@ import pytest
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from service.telemetry.logs import configure_logs, get_log
+from service.domain.job import Owner
+from service.telemetry import audit
+from service.telemetry.logs import AUDIT_LOG, configure_logs, get_log
 
 Written = Callable[[], str]
 Records = Callable[[], list[dict[str, Any]]]
 
 QUIET = ("aiohttp.access", "httpx2")
+_WITH_LEVELS = (*QUIET, AUDIT_LOG)
 _names = count()
 
 
@@ -25,11 +28,11 @@ _names = count()
 def written(capsys: pytest.CaptureFixture[str]) -> Iterator[Written]:
     """What went to standard error; everything is configured back afterwards."""
     root = logging.getLogger()
-    before = root.handlers[:], root.level, [logging.getLogger(name).level for name in QUIET]
+    before = root.handlers[:], root.level, [logging.getLogger(name).level for name in _WITH_LEVELS]
     yield lambda: capsys.readouterr().err
     root.handlers[:], level, quiet = before
     root.setLevel(level)
-    for name, its_level in zip(QUIET, quiet, strict=True):
+    for name, its_level in zip(_WITH_LEVELS, quiet, strict=True):
         logging.getLogger(name).setLevel(its_level)
     structlog.reset_defaults()
 
@@ -55,6 +58,23 @@ def test_a_record_is_one_json_object_with_event_level_and_time(
     assert datetime.fromisoformat(record.pop("timestamp")).tzinfo is not None
     assert record == {
         "event": "job_claimed", "level": "info", "job": str(UUID(int=7)), "seconds": 0.5,
+    }  # fmt: skip
+
+
+def test_who_did_what_is_written_whatever_the_least_severity_is(
+    records: Records, log: structlog.stdlib.BoundLogger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "_log", get_log(AUDIT_LOG))
+    configure_logs("ERROR")
+    log.warning("another")
+    audit.audit(
+        "create_job", audit.Outcome.ALLOWED, caller="key:1", owner=Owner("acme", "ann"), status=202
+    )
+    (record,) = records()
+    del record["timestamp"]
+    assert record == {
+        "event": "audit", "level": "info", "action": "create_job", "outcome": "allowed",
+        "caller": "key:1", "tenant": "acme", "user": "ann", "status": 202,
     }  # fmt: skip
 
 
