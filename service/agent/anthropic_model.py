@@ -224,6 +224,7 @@ async def _open_stream(
             "format": {"type": "json_schema", "schema": _sdk().transform_schema(request.schema)}
         },
         stream=True,
+        extra_headers={"X-Request-ID": request.on_behalf_of} if request.on_behalf_of else None,
     )
 
 

@@ -57,6 +57,6 @@ def _jobs(request: web.Request) -> dict[str, object]:
         case None:
             return {}
         case [job_id]:
-            return {"job_id": str(job_id)}
+            return {"job": str(job_id)}
         case several:
-            return {"job_ids": [str(job_id) for job_id in several]}
+            return {"jobs": [str(job_id) for job_id in several]}

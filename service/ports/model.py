@@ -15,6 +15,7 @@ class ModelRequest:
 
     `system` blocks go from the most widely shared to the most specific, so that an adapter
     can cache the prefix; `subject` says the same as the prose, for adapters that do not read.
+    `on_behalf_of` is the id of the request that submitted the job; whoever runs the call sets it.
     """
 
     purpose: str
@@ -24,6 +25,7 @@ class ModelRequest:
     schema: JsonObject
     max_output_tokens: int
     subject: JsonObject
+    on_behalf_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

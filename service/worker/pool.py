@@ -206,7 +206,7 @@ class WorkerPool:
         try:
             row = (await self._to.attempts.read_fences([job_id])).get(job_id)
         except Unavailable as error:
-            _log.warning("nudge_not_verified", job=str(job_id), error=str(error))
+            _log.warning("nudge_not_verified", error=str(error), **processor.identity)
             return
         if row is None or (row.attempt, row.status) != (processor.attempt, JobStatus.PROCESSING):
             processor.abort()

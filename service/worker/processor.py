@@ -114,6 +114,12 @@ class JobProcessor:
         return self._job.attempt
 
     @property
+    def identity(self) -> dict[str, object]:
+        """What every log record about this attempt says, whoever writes it."""
+        asked = {"request_id": self._job.request_id} if self._job.request_id else {}
+        return {"job": str(self._job.id), "attempt": self._job.attempt, **asked}
+
+    @property
     def entry_id(self) -> str:
         """The entry through which the job was delivered."""
         return self._claim.delivery.entry_id
@@ -149,14 +155,14 @@ class JobProcessor:
 
     def _on_doubt(self, in_doubt: bool) -> None:
         if in_doubt:
-            _log.warning("lease_in_doubt", job=str(self._job.id))
+            _log.warning("lease_in_doubt", **self.identity)
             self._writer.mute()
         else:
             self._writer.unmute()
 
     async def process(self) -> None:
         """Run the attempt to its end, whatever that is."""
-        bind_contextvars(job=str(self._job.id), attempt=self._job.attempt)
+        bind_contextvars(**self.identity)
         self._measure_pickup()
         started = monotonic()
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Protocol
@@ -104,6 +105,7 @@ class RunningAttempt:
         known = self._checkpoints.get(step)
         if known is not None:
             return known
+        request = replace(request, on_behalf_of=self._job.request_id)
         await self._pass_gate()
         await self._quota.enter(step)
         self._waits_until = None

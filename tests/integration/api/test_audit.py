@@ -36,7 +36,7 @@ def denied(action: str, status: int, code: str) -> dict[str, Any]:
 
 async def test_what_changes_a_job_is_on_record_with_who_did_it(api: RunningApi, log: Log) -> None:
     job = await api.submit()
-    alice = of(api, api.keys.alice, "alice", job_id=str(job))
+    alice = of(api, api.keys.alice, "alice", job=str(job))
     await exchange(api, log, "DELETE", f"{JOBS}/{job}", headers=api.sending())
     await exchange(api, log, "DELETE", f"{JOBS}/{job}?purge=true", headers=api.sending())
     assert log.decisions() == [
@@ -61,8 +61,8 @@ async def test_what_is_refused_is_on_record_with_the_reason(api: RunningApi, log
     alice, bob = of(api, api.keys.alice, "alice"), of(api, api.keys.bob, "bob")
     assert log.decisions() == [
         {**alice, **denied("create_job", 400, "UNKNOWN_ITERATION")},
-        {**alice, **denied("cancel_job", 409, "JOB_FINISHED"), "job_id": str(failed)},
-        {**bob, **denied("cancel_job", 404, "NOT_FOUND"), "job_id": str(job)},
+        {**alice, **denied("cancel_job", 409, "JOB_FINISHED"), "job": str(failed)},
+        {**bob, **denied("cancel_job", 404, "NOT_FOUND"), "job": str(job)},
         {**bob, **denied("cancel_job", 404, "NOT_FOUND")},
     ]
 
@@ -77,7 +77,7 @@ async def test_reading_is_on_record_only_if_it_is_refused(api: RunningApi, log: 
 
     await exchange(api, log, "GET", f"{JOBS}/{job}")
     await exchange(api, log, "GET", JOBS, headers=api.sending(api.keys.admin))
-    nobody = {"caller": None, "tenant": None, "user": None, "job_id": str(job)}
+    nobody = {"caller": None, "tenant": None, "user": None, "job": str(job)}
     operator = of(api, api.keys.admin, "mallory", tenant="rival")
     assert log.decisions() == [
         {**nobody, **denied("get_job", 401, "UNAUTHORIZED")},
@@ -105,7 +105,7 @@ async def test_redriving_many_names_them_all(api: RunningApi, log: Log) -> None:
     order = {"ids": [str(job) for job in jobs]}
     await exchange(api, log, "POST", REDRIVE, json=order, headers=api.sending(api.keys.admin))
     [record] = log.decisions()
-    assert sorted(record.pop("job_ids")) == sorted(map(str, jobs[:2]))
+    assert sorted(record.pop("jobs")) == sorted(map(str, jobs[:2]))
     operator = of(api, api.keys.admin, "mallory", tenant="rival")
     assert record == {**operator, **allowed("redrive_dead_letters", 202)}
 
