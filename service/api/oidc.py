@@ -11,7 +11,7 @@ from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
 from service.api.single_flight import SingleFlight
-from service.domain.errors import Unavailable
+from service.domain.errors import ServiceError, Unavailable
 from service.domain.web_addresses import cannot_be_overheard
 from service.supervision import Background
 from service.telemetry.logs import get_log
@@ -35,8 +35,8 @@ _PUBLIC: Final = ("kty", "crv", "n", "e", "x", "y")
 SigningKeys = Mapping[tuple[str, str], PyJWK]
 
 
-class UnusableIssuer(ValueError):
-    """The issuer has answered something that cannot be trusted or read."""
+class UnusableIssuer(ServiceError):
+    """The issuer does not answer, or with something that cannot be trusted or read."""
 
 
 class IssuerKeys:
@@ -78,15 +78,23 @@ class IssuerKeys:
         if self._clock() - self._failed < _TRY_AGAIN_AFTER:
             raise Unavailable("the token issuer", retry_after=_TRY_AGAIN_AFTER)
         try:
-            self._keys = await _published_keys(issuer, self._algorithms)
-        except (ClientError, TimeoutError, ValueError) as error:
+            self._keys = await published_keys(issuer, self._algorithms)
+        except UnusableIssuer as error:
             self._failed = self._clock()
-            _log.warning("issuer_keys_not_fetched", error=repr(error))
+            _log.warning("issuer_keys_not_fetched", error=str(error))
             raise Unavailable("the token issuer", retry_after=_TRY_AGAIN_AFTER) from error
         self._fetched = self._clock()
 
 
-async def _published_keys(issuer: str, algorithms: Collection[str]) -> SigningKeys:
+async def published_keys(issuer: str, algorithms: Collection[str]) -> SigningKeys:
+    """Ask the issuer where its keys are, and read them; raises `UnusableIssuer`."""
+    try:
+        return signing_keys(await _key_set(issuer), algorithms)
+    except (ClientError, TimeoutError, ValueError) as error:
+        raise UnusableIssuer(f"no answer that can be read ({error!r})") from error
+
+
+async def _key_set(issuer: str) -> list[Any]:
     async with asyncio.timeout(_ANSWERED_WITHIN), ClientSession() as session:
         configuration = await _read(session, issuer.rstrip("/") + _DISCOVERY)
         if configuration.get("issuer") != issuer:
@@ -97,7 +105,7 @@ async def _published_keys(issuer: str, algorithms: Collection[str]) -> SigningKe
         keys = (await _read(session, address)).get("keys")
     if not isinstance(keys, list) or len(keys) > _MOST_KEYS:
         raise UnusableIssuer("its keys are no list, or too many")
-    return signing_keys(keys, algorithms)
+    return keys
 
 
 async def _read(session: ClientSession, address: str) -> dict[str, Any]:

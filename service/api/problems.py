@@ -72,8 +72,8 @@ def unauthorized(detail: str) -> Problem:
 
 
 def forbidden(scope: str) -> Problem:
-    """Return 403 for a key without the scope."""
-    return Problem(status=403, code="FORBIDDEN", detail=f"this key lacks the scope {scope}")
+    """Return 403 for a caller without the scope."""
+    return Problem(status=403, code="FORBIDDEN", detail=f"this needs the scope {scope}")
 
 
 def too_many_requests(detail: str, retry_after: float) -> Problem:

@@ -12,6 +12,7 @@ from service.bootstrap.administration import command_database
 from service.bootstrap.agents import claude, planning_agents, today
 from service.bootstrap.connections import MissingAddress, redis_url
 from service.bootstrap.plug_ins import BrokenPlugIn
+from service.bootstrap.tokens import MissingExtra, issuer_keys
 from service.domain.checkup import Finding, Health, judge_redis, judge_schema
 from service.domain.errors import ModelFailure, Unavailable
 from service.domain.lifecycle import judge_lifecycle
@@ -52,6 +53,8 @@ async def check_up(settings: Settings) -> list[Finding]:
         _Check("postgres", _look_at_postgres(settings), "DATABASE_URL"),
         _Check("redis", _look_at_redis(settings), "REDIS_URL"),
     ]
+    if settings.oidc_issuer is not None:
+        others.append(_Check("token issuer", _look_at_issuer(settings), "USA_OIDC_ISSUER"))
     return await _findings(settings, others)
 
 
@@ -94,7 +97,7 @@ def _said(error: Exception) -> str:
         case Unavailable():
             cause = str(error.__cause__ or "")
             return f"{error} ({cause})" if cause else str(error)
-        case ModelFailure():
+        case ModelFailure() | MissingExtra():
             return str(error)
         case _:
             return f"{type(error).__name__}: {error}"
@@ -126,6 +129,15 @@ async def _look_at_redis(settings: Settings) -> AsyncGenerator[Finding]:
             yield finding
     finally:
         await client.aclose()
+
+
+async def _look_at_issuer(settings: Settings) -> AsyncGenerator[Finding]:
+    keys = await issuer_keys(settings)
+    if keys:
+        yield Finding.ok("token issuer", f"{settings.oidc_issuer} answers, {len(keys)} usable keys")
+    else:
+        advice = "check USA_OIDC_ALGORITHMS against the issuer's keys"
+        yield Finding.failed("token issuer", f"{settings.oidc_issuer} has no usable key", advice)
 
 
 async def _model_checks(settings: Settings, stack: AsyncExitStack) -> list[_Check]:

@@ -1,5 +1,8 @@
 """Builds what recognises JWTs, where the settings trust an issuer."""
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
 from service.api.auth import Recognise
 from service.api.user_limits import UserLimits
 from service.domain.errors import ServiceError
@@ -18,16 +21,9 @@ def token_recogniser(
     """Return it, or None without an issuer; raises `MissingExtra`."""
     if settings.oidc_issuer is None or settings.oidc_audience is None:
         return None
-    try:
-        import cryptography  # noqa: F401, PLC0415 - PyJWT is no use without it
-
-        from service.api.jwt_bearer import TokenReader, TokenRules  # noqa: PLC0415 - an extra
-        from service.api.oidc import IssuerKeys  # noqa: PLC0415 - an extra
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"USA_OIDC_ISSUER needs the extra `jwt` ({error.name} is not installed): "
-            "pip install 'user-story-service[jwt]'"
-        ) from error
+    with _extra():
+        from service.api.jwt_bearer import TokenReader, TokenRules  # noqa: PLC0415
+        from service.api.oidc import IssuerKeys  # noqa: PLC0415
     rules = TokenRules(
         issuer=settings.oidc_issuer,
         audience=settings.oidc_audience,
@@ -40,3 +36,28 @@ def token_recogniser(
     )
     keys = IssuerKeys(settings.oidc_issuer, settings.oidc_algorithms, background)
     return TokenReader(rules, keys, UserLimits(limits, background)).recognise
+
+
+async def issuer_keys(settings: Settings) -> Collection[tuple[str, str]]:
+    """Ask the issuer for its usable keys, by id and algorithm; none without an issuer.
+
+    Raises `MissingExtra` and `UnusableIssuer`.
+    """
+    if settings.oidc_issuer is None:
+        return ()
+    with _extra():
+        from service.api.oidc import published_keys  # noqa: PLC0415
+    return (await published_keys(settings.oidc_issuer, settings.oidc_algorithms)).keys()
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    try:
+        import cryptography  # noqa: F401, PLC0415 - PyJWT is no use without it
+
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"USA_OIDC_ISSUER needs the extra `jwt` ({error.name} is not installed): "
+            "pip install 'user-story-service[jwt]'"
+        ) from error

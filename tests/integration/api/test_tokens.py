@@ -1,6 +1,7 @@
 """A token opens the door only if its issuer made it, for us, for now, and for somebody."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from jwt import PyJWS
 
 from service.api.auth import Authenticator, Principal
 from service.api.jwt_bearer import TokenReader
@@ -287,6 +289,39 @@ async def test_a_token_that_the_issuer_did_not_make_is_refused(
     forged = forgeries(issuer)
     taken = {name for name, token in forged.items() if not await is_refused(reader, token)}
     assert taken == set()
+
+
+async def test_a_token_that_is_changed_anywhere_is_refused(
+    reader: TokenReader, issuer: Issuer
+) -> None:
+    genuine = issuer.token()
+    for place, character in enumerate(genuine):
+        changed = "A" if character != "A" else "B"
+        assert await is_refused(reader, genuine[:place] + changed + genuine[place + 1 :])
+
+
+async def test_whatever_a_signed_token_says_it_is_taken_or_refused(
+    reader: TokenReader, issuer: Issuer
+) -> None:
+    odd: list[Any] = [None, True, 0, -1, 1e308, float("inf"), float("nan"), 10**400]
+    odd += ["", "x" * 9000, "\ud800", "\x00", "none", [], {}, [[]], [None], [1e400], {"a": {}}]
+    answers: Counter[int] = Counter()
+    for name in ("iss", "aud", "exp", "nbf", "iat", "jti", "sub", "tenant", "scope", "tier", "cnf"):
+        for value in odd:
+            claims = json.dumps({**issuer.claims(), name: value}).encode()
+            token = PyJWS().encode(claims, issuer.keys["second"], "ES256", {"kid": "second"})
+            answers[await answer(reader, token)] += 1
+    assert answers.keys() == {200, 401}
+    assert answers[200] < answers[401]
+
+
+async def answer(reader: TokenReader, token: str) -> int:
+    """The status that a token leads to."""
+    try:
+        await reader.recognise(token)
+    except Problem as problem:
+        return problem.status
+    return 200
 
 
 async def test_a_key_that_is_too_short_signs_nothing(reader: TokenReader, issuer: Issuer) -> None:

@@ -18,6 +18,7 @@ from service.domain.lifecycle import ModelLifecycle, Stage
 from service.settings import Settings
 from service.streams.connection import command_client
 from service.streams.pending import RedisPending
+from tests.fixtures.oidc import Issuer
 from tests.fixtures.plug_ins import install
 
 NOBODY = "127.0.0.1:1"
@@ -262,3 +263,22 @@ async def test_a_broken_agent_is_told_beside_all_else(
     assert found["agents"].health is Health.FAILED
     assert "usa-poems 2.1" in found["agents"].message
     assert found["postgres"].health is Health.OK
+
+
+async def test_an_issuer_of_tokens_is_asked_for_its_keys(
+    redis_url: str, database_url: str, issuer: Issuer
+) -> None:
+    trusting = settings(
+        redis_url, database_url, oidc_issuer=issuer.address, oidc_audience="stories"
+    )
+    found = by_check(await check_up(trusting))["token issuer"]
+    assert found == Finding.ok("token issuer", f"{issuer.address} answers, 2 usable keys")
+
+    issuer.keys.clear()
+    found = by_check(await check_up(trusting))["token issuer"]
+    assert (found.health, "USA_OIDC_ALGORITHMS" in str(found.advice)) == (Health.FAILED, True)
+
+    issuer.is_down = True
+    found = by_check(await check_up(trusting))["token issuer"]
+    assert (found.health, found.advice) == (Health.FAILED, "check USA_OIDC_ISSUER")
+    assert "token issuer" not in by_check(await check_up(settings(redis_url, database_url)))
