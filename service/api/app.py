@@ -12,7 +12,6 @@ from service.api.limits import add_rate_headers
 from service.api.middleware import add_headers, observe
 from service.api.openapi import DOCUMENT, describe
 from service.api.places import STREAMS, WAITS, Places
-from service.api.protocol_log import protocol_log
 from service.api.rates import RATES, Rates
 from service.api.routes import METRICS, ROUTES
 from service.api.submission import LARGEST_BODY
@@ -23,15 +22,8 @@ def create_app(dependencies: ApiDependencies) -> web.Application:
     app = web.Application(
         middlewares=(observe, answer_preflight),
         client_max_size=LARGEST_BODY,
-        handler_args={
-            "logger": protocol_log(),
-            "access_log": None,
-            # How long the rest of a refused body is thrown away, so that its sender reads why;
-            # shorter than a shutdown waits.
-            "lingering_time": 3.0,
-            # Whoever hangs up after sending, as a page does that is left, meant what it sent.
-            "handler_cancellation": False,
-        },
+        # Whoever hangs up after sending, as a page does that is left, meant what it sent.
+        handler_args={"handler_cancellation": False},
     )
     app[DEPENDENCIES] = dependencies
     keys = KeyRing(dependencies.keys, dependencies.background)

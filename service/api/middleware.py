@@ -12,6 +12,7 @@ from structlog.contextvars import bound_contextvars
 
 from service.api.audit import record_decision
 from service.api.auth import PRINCIPAL
+from service.api.headers import protect
 from service.api.problems import INTERNAL_ERROR, problem_of
 from service.domain.errors import Unavailable
 from service.telemetry.logs import get_log
@@ -26,9 +27,6 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 # Asked every few seconds by machines; worth a line only when the answer is bad.
 _PROBES = frozenset({"/healthz", "/readyz", "/health", "/ready", "/metrics"})
 _CLIENT_LEFT = 499
-# Instead of the versions of Python and of the library.
-_SERVER = "user-story-service"
-_STRICT_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
 @dataclass(slots=True)
@@ -106,8 +104,4 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     request[_RESPONSE] = response
     if REQUEST_ID in request:
         response.headers["X-Request-ID"] = request[REQUEST_ID]
-    response.headers["Server"] = _SERVER
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Referrer-Policy"] = "no-referrer"
-    response.headers.setdefault("Content-Security-Policy", _STRICT_POLICY)
-    response.headers.setdefault("Cache-Control", "no-store")
+    protect(response)

@@ -31,7 +31,7 @@ _SEND_BUFFER = 65_536
 _UNACKNOWLEDGED_MS = 30_000
 _HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache, no-transform",
+    "Cache-Control": "no-store, no-transform",
     # nginx would hold events back until its buffer is full.
     "X-Accel-Buffering": "no",
 }

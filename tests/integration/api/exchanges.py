@@ -1,6 +1,7 @@
 """Requests with what was answered and what was logged about them."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +13,13 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from service import supervision
-from service.api import api_keys, endings, followups, middleware, protocol_log
+from service.api import api_keys, endings, followups, middleware, protocol
 from service.telemetry import audit
 from service.telemetry.logs import get_log
 from tests.fixtures.api import RunningApi
 from tests.fixtures.waiting import eventually
 
-_WHO_LOG = (api_keys, endings, followups, middleware, protocol_log, supervision, audit)
+_WHO_LOG = (api_keys, endings, followups, middleware, protocol, supervision, audit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,22 @@ async def refusal(api: RunningApi, log: Log, method: str, path: str, **request: 
     assert document["instance"] == path.partition("?")[0]
     assert document.keys() >= {"type", "title", "detail", "errors"}
     return answer
+
+
+def assert_protected(sent: Mapping[str, str]) -> None:
+    """Fail unless an answer carries all that protects its reader."""
+    assert re.fullmatch(r"[0-9a-f]{32}", sent["X-Request-ID"])
+    protection = {
+        "Server": "user-story-service",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    }
+    assert {name: sent[name] for name in protection} == protection
+    # For the proxy that speaks TLS.
+    assert "Strict-Transport-Security" not in sent
 
 
 def _headers(response: ClientResponse) -> dict[str, str]:

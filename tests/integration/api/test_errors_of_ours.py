@@ -8,7 +8,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from service.api.middleware import add_headers, observe
-from tests.integration.api.exchanges import Log, logged
+from tests.fixtures.api import PortServer
+from tests.integration.api.exchanges import Log, assert_protected, logged
 
 
 @pytest.fixture
@@ -64,3 +65,35 @@ async def test_an_answer_that_has_begun_is_cut_off_instead_of_being_mixed_up(
     [line] = log.requests()
     assert (line["status"], line["code"]) == (500, "INTERNAL_ERROR")
     assert str(line["exc_info"]) == "canary"
+
+
+@pytest.fixture
+async def bare(log: Log) -> AsyncIterator[TestClient[web.Request, web.Application]]:
+    """Handlers around which nothing of ours stands."""
+    app = web.Application()
+    app.router.add_get("/down", break_down)
+    app.router.add_get("/off", break_off)
+    async with TestClient(PortServer(app)) as made:
+        yield made
+
+
+async def test_a_failure_that_nobody_has_caught_is_a_problem_and_one_line(
+    bare: TestClient[web.Request, web.Application], log: Log
+) -> None:
+    async with bare.get("/down") as response:
+        assert (response.status, response.content_type) == (500, "application/problem+json")
+        assert "canary" not in await response.text()
+        assert_protected(response.headers)
+    [line] = log.lines
+    assert (line["event"], line["log_level"]) == ("http_server_failed", "error")
+    assert str(line["exc_info"]) == "canary"
+    assert log.library.records == []
+
+
+async def test_a_failure_that_nobody_has_caught_in_an_answer_cuts_it_off(
+    bare: TestClient[web.Request, web.Application], log: Log
+) -> None:
+    async with bare.get("/off") as response:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.read()
+    assert [line["event"] for line in log.lines] == ["http_server_failed"]

@@ -83,7 +83,7 @@ async def test_nothing_between_may_hold_a_stream_back(
 
     assert status == 200
     assert headers["Content-Type"] == "text/event-stream; charset=utf-8"
-    assert headers["Cache-Control"] == "no-cache, no-transform"
+    assert headers["Cache-Control"] == "no-store, no-transform"
     assert headers["X-Accel-Buffering"] == "no"
     assert "Content-Encoding" not in headers
     assert "Content-Length" not in headers

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 
+import orjson
 import pytest
 
-from service.api import bodies
+from service.api import bodies, protocol
 from tests.fixtures.api import JOBS, RunningApi
 from tests.fixtures.database import Observer
 from tests.fixtures.waiting import eventually
-from tests.integration.api.exchanges import Log, exchange, logged
+from tests.integration.api.exchanges import Log, assert_protected, exchange, logged
 
 
 @pytest.fixture
@@ -72,17 +73,102 @@ MALFORMED = {
 }
 
 
+TOO_LARGE = {"a long line", "a long header"}
+
+
 @pytest.mark.parametrize("name", MALFORMED)
-async def test_what_is_no_http_is_refused_in_at_most_one_line(
+async def test_what_is_no_http_is_refused_with_a_problem_and_one_line_without_its_words(
     api: RunningApi, log: Log, name: str
 ) -> None:
-    answer = await send(api, MALFORMED[name])
-    assert answer.split(b" ")[1] == b"400", answer
-    log.has_no_traceback()
-    assert [line["event"] for line in log.lines if line["event"] != "malformed_http"] == []
-    assert len(log.lines) <= 1
+    head, _, body = (await send(api, MALFORMED[name])).partition(b"\r\n\r\n")
+    status = 431 if name in TOO_LARGE else 400
+    assert head.split(b" ")[1] == b"%d" % status
+    sent = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+    assert sent["Content-Type"] == "application/problem+json"
+    assert_protected(sent)
+    assert orjson.loads(body)["status"] == status
+    assert [line["event"] for line in log.lines] == ["malformed_http"]
+    assert b"canary" not in body
     assert "canary" not in repr(log.lines)
+    log.has_no_traceback()
+    assert log.library.records == []
     assert (await exchange(api, log, "GET", "/healthz")).status == 200
+
+
+@pytest.mark.parametrize("path", ["/version", "/nowhere"])
+async def test_what_the_library_refuses_by_itself_is_a_problem_too(
+    api: RunningApi, log: Log, path: str
+) -> None:
+    answer = await send(api, b"GET %s HTTP/1.1\r\nHost: x\r\nExpect: tea\r\n\r\n" % path.encode())
+    assert answer.startswith(b"HTTP/1.1 417 ")
+    assert b"application/problem+json" in answer
+    assert b'"code":"EXPECTATION_FAILED"' in answer
+    assert [line["event"] for line in log.lines] == ["malformed_http"]
+
+
+async def test_a_hundred_headers_and_long_ones_are_no_trouble(api: RunningApi) -> None:
+    headers = b"".join(b"X-%d: y\r\n" % number for number in range(98))
+    long = b"X-Long: " + b"a" * 8_000 + b"\r\n"
+    answer = await send(api, b"GET /version HTTP/1.1\r\nHost: x\r\n" + headers + long + b"\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+VERSION = b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n"
+BEGINNINGS = {
+    "nothing": (b"",),
+    "an unfinished line": (b"GET /version HT",),
+    "an unfinished head": (b"GET /version HTTP/1.1\r\nHost: x\r\n",),
+    "a second request that is unfinished": (VERSION, b"GET /version HTTP/1.1\r\nHo"),
+}
+
+
+@pytest.mark.parametrize("name", BEGINNINGS)
+async def test_a_head_that_does_not_come_to_its_end_is_not_waited_for(
+    api: RunningApi, log: Log, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(protocol, "_SECONDS_FOR_HEAD", 0.2)
+    *whole, rest = BEGINNINGS[name]
+    async with connection(api) as (reader, writer):
+        for request in whole:
+            writer.write(request)
+            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
+        writer.write(rest)
+        assert await reader.read() == b""
+    assert [line["event"] for line in log.lines] == ["http_request"] * len(whole) + ["slow_http"]
+
+
+async def test_a_head_that_comes_byte_by_byte_is_not_waited_for_either(
+    api: RunningApi, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "_SECONDS_FOR_HEAD", 0.3)
+    async with connection(api) as (reader, writer):
+
+        async def is_closed() -> bool:
+            writer.write(b"X")
+            return reader.at_eof() or writer.is_closing()
+
+        writer.write(b"GET /version HTTP/1.1\r\n")
+        await eventually(is_closed, what="the connection is closed")
+    assert [line["event"] for line in log.lines] == ["slow_http"]
+
+
+async def test_a_connection_may_rest_between_requests_and_take_its_time_to_be_answered(
+    api: RunningApi, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "_SECONDS_FOR_HEAD", 0.2)
+    job = await api.submit()
+    head = f"GET {JOBS}/{job}?wait=60 HTTP/1.1\r\nHost: x\r\nX-API-Key: {api.keys.alice}\r\n\r\n"
+    async with connection(api) as (reader, writer), connection(api) as (idle, _):
+        writer.write(VERSION)
+        await reader.readuntil(b"}")
+        # Whoever came at the same time and has sent nothing is gone by now.
+        assert await idle.read() == b""
+        writer.write(head.encode())
+        await eventually(lambda: api.waited_for, what="it waits")
+        async with connection(api) as (another, _):
+            assert await another.read() == b""
+        await api.complete(job, {})
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_a_connection_can_go_bad_after_a_good_request(api: RunningApi, log: Log) -> None:
