@@ -35,10 +35,10 @@ async def limit_rate(request: web.Request, limited: Limited) -> None:
 
 def _allowance(principal: Principal, limited: Limited) -> tuple[int | None, tuple[str, ...]]:
     """Return how many requests per minute are allowed, and to whom together."""
-    owner = (principal.owner.tenant_id, principal.owner.user_id)
-    if limited is Limited.SUBMIT:
-        return principal.tier.requests_per_minute, owner
-    return principal.tier.reads_per_minute, owner
+    if limited is Limited.READ:
+        return principal.tier.reads_per_minute, (principal.caller,)
+    owner = principal.owner
+    return principal.tier.requests_per_minute, (owner.tenant_id, owner.user_id)
 
 
 async def add_rate_headers(request: web.Request, response: web.StreamResponse) -> None:
