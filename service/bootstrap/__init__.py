@@ -1,8 +1,11 @@
 """Builds the real objects, once, from the settings; the only place that sees every room."""
 
 from service.bootstrap.administration import (
+    change_user_limits,
+    clear_user_limits,
     create_api_key,
     list_api_keys,
+    list_user_limits,
     migrate,
     pending_migrations,
     revoke_api_key,
@@ -19,9 +22,12 @@ from service.postgres.schema import SchemaMismatch
 __all__ = [
     "Running",
     "SchemaMismatch",
+    "change_user_limits",
     "check_up",
+    "clear_user_limits",
     "create_api_key",
     "list_api_keys",
+    "list_user_limits",
     "migrate",
     "pending_migrations",
     "revoke_api_key",

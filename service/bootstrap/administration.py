@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 from service.bootstrap.connections import database_url
 from service.domain.api_keys import RANDOM_BYTES, Scope, format_key
 from service.domain.job import Owner
-from service.ports.access import ApiKey
+from service.domain.tiers import Overrides
+from service.ports.access import ApiKey, UserLimits
 from service.postgres import schema
 from service.postgres.api_keys import PostgresApiKeyStore
 from service.postgres.pool import Database
+from service.postgres.user_limits import PostgresUserLimits
 from service.settings import Settings
 from service.telemetry.audit import COMMAND_LINE, Outcome, audit
 
@@ -90,4 +92,31 @@ async def revoke_api_key(settings: Settings, prefix: str) -> bool:
         # What names no key may be anything that was pasted, a secret too.
         key_prefix=prefix if is_there else None,
     )
+    return is_there
+
+
+async def list_user_limits(
+    settings: Settings, tenant_id: str | None, user_id: str | None
+) -> list[UserLimits]:
+    """List the users whose limits differ from their tier's."""
+    async with command_database(settings) as database:
+        return await PostgresUserLimits(database).list_all(tenant_id, user_id)
+
+
+async def change_user_limits(
+    settings: Settings, owner: Owner, overrides: Overrides, tiers: Collection[str]
+) -> UserLimits:
+    """Set some limits of a user, and take others from the tier again."""
+    async with command_database(settings) as database:
+        changed = await PostgresUserLimits(database).change(owner, overrides, tiers)
+    audit("limits.set", Outcome.ALLOWED, caller=COMMAND_LINE, owner=owner)
+    return changed
+
+
+async def clear_user_limits(settings: Settings, owner: Owner) -> bool:
+    """Go back to the tier's limits; returns whether any differed."""
+    async with command_database(settings) as database:
+        is_there = await PostgresUserLimits(database).clear(owner)
+    outcome = Outcome.ALLOWED if is_there else Outcome.DENIED
+    audit("limits.clear", outcome, caller=COMMAND_LINE, owner=owner)
     return is_there

@@ -14,6 +14,7 @@ from service.cli import (
     doctor,
     jobs,
     keys,
+    limits,
     model_stub,
     processes,
     queue,
@@ -84,6 +85,7 @@ for _panel, _commands in _TABLE:
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=_TABLE[1][0])
 app.add_typer(queue.app, name="queue", rich_help_panel=_TABLE[1][0])
 app.add_typer(keys.app, name="keys", rich_help_panel=_TABLE[-1][0])
+app.add_typer(limits.app, name="limits", rich_help_panel=_TABLE[-1][0])
 
 
 def _show_version(asked: bool) -> None:

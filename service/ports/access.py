@@ -25,6 +25,15 @@ class ApiKey:
     overrides: Overrides = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class UserLimits:
+    """Where a user's limits differ from the tier's; a value of None means no limit."""
+
+    owner: Owner
+    overrides: Overrides
+    updated_at: datetime
+
+
 class ApiKeyStore(Protocol):
     """Hashed API keys."""
 

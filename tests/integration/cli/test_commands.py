@@ -11,7 +11,9 @@ from uuid import uuid4
 import orjson
 import pytest
 
+from service.domain.api_keys import Scope
 from service.domain.events import EventId
+from service.domain.tiers import TIERS
 from tests.integration.cli.usa import STORY, Usa
 
 pytestmark = pytest.mark.timeout(120)
@@ -222,6 +224,22 @@ def test_a_key_can_be_limited(service: Usa) -> None:
     refused = bob.run("submit", "-", story=STORY)
     assert refused.code == 5
     assert "jobs:write" in refused.err
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_key_can_be_of_any_tier(service: Usa, tier: str) -> None:
+    owner = ("--tenant", "acme", "--user", tier)
+    made = service.run("keys", "create", *owner, "--tier", tier, "--json").document
+    assert (made["tier"], made["expiresAt"]) == (tier, None)
+
+
+def test_a_key_can_have_any_scope_and_no_other(service: Usa) -> None:
+    scopes = [word for scope in Scope for word in ("--scope", scope.value)]
+    owner = ("--tenant", "acme", "--user", "all")
+    made = service.run("keys", "create", *owner, *scopes, "--json").document
+    assert made["scopes"] == sorted(Scope)
+    for wrong in (["--scope", "jobs"], ["--tier", "gold"], ["--days", "0"]):
+        assert service.run("keys", "create", *owner, *wrong).code == 2
 
 
 def test_the_schema_of_a_running_service_is_up_to_date(service: Usa) -> None:
