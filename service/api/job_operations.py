@@ -56,7 +56,7 @@ JOB_OPERATIONS: Final[Mapping[str, Operation]] = {
             202: json_answer("The job is queued.", AcceptedJob),
             200: json_answer("The job ended within `wait`.", FinishedJob),
         },
-        problems=(400, 408, 413, 415, 422),
+        problems=(400, 408, 409, 413, 415, 422),
     ),
     "list_jobs": Operation(
         tag="jobs",

@@ -91,6 +91,10 @@ class QuotaDocument(Document):
     concurrent_jobs: JobLimit
     requests_per_minute: int | None
     """What remains of it is in the header `RateLimit` of each answer."""
+    reads_per_minute: int | None
+    """Counted per key."""
+    open_streams: int | None
+    open_waits: int | None
     story_bytes: int
     iterations_per_job: int
 
@@ -110,6 +114,9 @@ class QuotaDocument(Document):
                 remaining=_remaining(tier.concurrent_jobs, used.active_jobs),
             ),
             requests_per_minute=tier.requests_per_minute,
+            reads_per_minute=tier.reads_per_minute,
+            open_streams=tier.open_streams,
+            open_waits=tier.open_waits,
             story_bytes=tier.story_bytes,
             iterations_per_job=tier.iterations_per_job,
         )

@@ -25,7 +25,9 @@ _MOST = 1_000_000_000_000
 _DIGITS = re.compile(r"\d{1,13}", re.ASCII)
 _NAMES = tuple(field.name for field in fields(Tier) if field.name in LIMITS)
 # Nothing at all may be allowed per day or at once; less than one of these makes no sense.
-_AT_LEAST_ONE = frozenset({"requests_per_minute", "story_bytes", "iterations_per_job"})
+_AT_LEAST_ONE = frozenset(
+    {"requests_per_minute", "reads_per_minute", "story_bytes", "iterations_per_job"}
+)
 
 Tenant: TypeAlias = Annotated[str, typer.Option(help="The user's organisation.")]
 User: TypeAlias = Annotated[str, typer.Option(help="The person or program.")]
@@ -62,6 +64,9 @@ def set_limits(  # noqa: PLR0913 - one option for each limit
     story_bytes: Limit = None,
     iterations_per_job: Limit = None,
     concurrent_jobs: Limit = None,
+    reads_per_minute: Limit = None,
+    open_streams: Limit = None,
+    open_waits: Limit = None,
     as_json: AsJson = False,
 ) -> None:
     """Set limits of a user, within half a minute; others stay as they are.
@@ -78,6 +83,9 @@ def set_limits(  # noqa: PLR0913 - one option for each limit
         "story_bytes": story_bytes,
         "iterations_per_job": iterations_per_job,
         "concurrent_jobs": concurrent_jobs,
+        "reads_per_minute": reads_per_minute,
+        "open_streams": open_streams,
+        "open_waits": open_waits,
     }
     wanted = {name: text for name, text in given.items() if text is not None}
     if not wanted:

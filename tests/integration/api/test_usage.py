@@ -162,6 +162,7 @@ async def test_the_limits_tell_what_remains_until_midnight(
     assert tokens.reserved == used.reserved_tokens
     assert tokens.remaining == 100_000 - 120 - used.reserved_tokens
     assert quota.concurrent_jobs.model_dump() == {"limit": 1, "used": 1, "remaining": 0}
+    assert (quota.reads_per_minute, quota.open_streams, quota.open_waits) == (600, 20, 20)
     assert (quota.requests_per_minute, quota.story_bytes, quota.iterations_per_job) == (5, 10240, 3)
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from service.domain.tiers import LIMITS
 from tests.integration.cli.usa import Done, Usa
 
 pytestmark = pytest.mark.timeout(120)
@@ -34,6 +35,12 @@ def test_limits_are_set_one_by_one_and_the_others_stay(service: Usa) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", sorted(LIMITS))
+def test_every_limit_can_be_set(service: Usa, name: str) -> None:
+    change(service, "hal", f"--{name.replace('_', '-')}", "2")
+    assert overrides(service, "hal")[0][name] == 2
+
+
 def test_a_limit_is_taken_from_the_tier_again(service: Usa) -> None:
     change(service, "bob", "--requests-per-day", "tier")
     assert overrides(service, "bob") == []
@@ -51,7 +58,7 @@ def test_what_differs_is_shown_of_those_asked_for(service: Usa) -> None:
     assert shown.out == set_to.out
     heading, row = shown.out.splitlines()
     assert heading.startswith("TENANT  USER  REQUESTS PER DAY  TOKENS PER DAY  REQUESTS PER MINUTE")
-    assert row.split() == ["acme", "cid", "-", "2,000,000", "none", "-", "-", "-"]
+    assert row.split() == ["acme", "cid", "-", "2,000,000", "none", *["-"] * (len(LIMITS) - 3)]
     assert {"cid", "dan"} <= set(service.run("limits", "show").out.split())
 
 
