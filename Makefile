@@ -17,7 +17,7 @@ UV_VERSION = 0.13.9
 IMAGE_EXTRAS = jwt speed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check format lint floors types bench chaos contract evaluate mutants lock clean
+.PHONY: help install demo up test check format lint floors types bench chaos contract evaluate mutants openapi lock clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
@@ -61,6 +61,9 @@ evaluate: $(INSTALLED) ## Judge what a writer makes of many stories: offline, or
 
 mutants: $(INSTALLED) ## Make one bug after the other, and show which test catches it
 	@$(RUN) tests.mutants $(ARGS)
+
+openapi: $(INSTALLED) ## Renew deploy/openapi.json, what tools are made from
+	@$(RUN) service openapi > deploy/openapi.json
 
 lock: $(INSTALLED) ## Renew requirements/*.lock; ARGS=--upgrade takes newer versions
 	@$(RUN) pip install --quiet uv==$(UV_VERSION)

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 
-from service.api.documents import ProblemDocument
+from service.api.documents import Document, ProblemDocument
+from service.api.examples import EXAMPLES, PLAIN_EXAMPLES, PROBLEM_EXAMPLES
 from service.api.operation import JSON, Answer, JsonSchema, Operation
 from service.api.operations import OPERATIONS
 from service.api.problems import CONTENT_TYPE
@@ -100,7 +101,8 @@ def _operation(route: Route, operation: Operation) -> JsonSchema:
             for parameter in operation.parameters
         ]
     if operation.body is not None:
-        content = {JSON: {"schema": _reference(operation.body)}}
+        example = operation.body.model_json_schema()["examples"][0]
+        content = {JSON: {"schema": _reference(operation.body), "example": example}}
         described["requestBody"] = {
             "required": operation.is_body_required,
             "content": content,
@@ -117,7 +119,12 @@ def _responses(operation: Operation, route: Route) -> JsonSchema:
         for status in sorted(refused - operation.answers.keys())
     }
     told = _headers(_RATE) if route.limit is not None else {}
-    return {str(s): _answer(answer) | told for s, answer in operation.answers.items()} | problems
+    examples = EXAMPLES.get(route.operation or "", {})
+    answers = {
+        str(status): _answer(answer, examples.get(status)) | told
+        for status, answer in operation.answers.items()
+    }
+    return answers | problems
 
 
 def _headers(meanings: Mapping[str, str]) -> JsonSchema:
@@ -125,18 +132,28 @@ def _headers(meanings: Mapping[str, str]) -> JsonSchema:
     return {"headers": described}
 
 
-def _answer(answer: Answer) -> JsonSchema:
+def _answer(answer: Answer, example: Document | None) -> JsonSchema:
     described: JsonSchema = {"description": answer.description}
     if answer.content:
         described["content"] = {
-            media_type: {"schema": _reference(model) if model else _plain(media_type)}
+            media_type: _content(media_type, model, example)
             for media_type, model in answer.content.items()
         }
     return described
 
 
-def _plain(media_type: str) -> JsonSchema:
-    return {"type": "object" if media_type == JSON else "string"}
+def _content(
+    media_type: str, model: type[BaseModel] | None, example: Document | None
+) -> JsonSchema:
+    if model is None:
+        kind = "object" if media_type == JSON else "string"
+        return {"schema": {"type": kind}, "example": PLAIN_EXAMPLES[media_type]}
+    described: JsonSchema = {"schema": _reference(model)}
+    return described if example is None else {**described, "example": _shown(example)}
+
+
+def _shown(example: Document) -> JsonSchema:
+    return example.model_dump(mode="json", by_alias=True)
 
 
 def _reference(model: type[BaseModel]) -> JsonSchema:
@@ -149,7 +166,8 @@ def _statuses() -> list[int]:
 
 
 def _problem(status: int) -> JsonSchema:
-    content = {CONTENT_TYPE: {"schema": _reference(ProblemDocument)}}
+    example = _shown(PROBLEM_EXAMPLES[status])
+    content = {CONTENT_TYPE: {"schema": _reference(ProblemDocument), "example": example}}
     described: JsonSchema = {"description": HTTPStatus(status).phrase, "content": content}
     return described | (_headers(_RETRY_AFTER | _RATE) if status == _TOO_MANY else {})
 

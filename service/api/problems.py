@@ -46,8 +46,13 @@ class Problem(ServiceError):
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def respond(self, instance: str) -> web.Response:
-        """Write the problem document; `instance` is the path of the request."""
-        document = ProblemDocument(
+        """Answer with the problem document; `instance` is the path of the request."""
+        document = self.document(instance)
+        return document.respond(status=self.status, headers=self.headers, content_type=CONTENT_TYPE)
+
+    def document(self, instance: str) -> ProblemDocument:
+        """Write the problem document."""
+        return ProblemDocument(
             type=_TYPE + self.code.lower().replace("_", "-"),
             title=HTTPStatus(self.status).phrase,
             status=self.status,
@@ -62,7 +67,6 @@ class Problem(ServiceError):
             max_bytes=self.limits.get("maxBytes"),
             max_iterations=self.limits.get("maxIterations"),
         )
-        return document.respond(status=self.status, headers=self.headers, content_type=CONTENT_TYPE)
 
 
 def unauthorized(detail: str) -> Problem:

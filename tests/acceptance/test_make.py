@@ -84,5 +84,5 @@ def test_make_alone_lists_what_there_is(tree: Path) -> None:
     listed = {line.split()[0] for line in make(tree).stdout.splitlines()}
     assert listed == {
         "help", "install", "demo", "up", "test", "check", "bench", "chaos", "contract", "evaluate",
-        "mutants", "lock", "clean",
+        "mutants", "openapi", "lock", "clean",
     }  # fmt: skip

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 COMMANDS = [
     *("demo", "up", "submit", "watch", "result", "jobs", "cancel", "purge", "usage"),
     *("api", "worker", "migrate", "config", "doctor", "model-stub", "keys"),
-    *("dead-letters", "queue", "limits"),
+    *("dead-letters", "queue", "limits", "openapi"),
 ]
 # What only servers need.
 SERVER_CODE = {
