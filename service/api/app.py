@@ -7,6 +7,8 @@ from service.api.api_keys import KeyRing
 from service.api.auth import AUTHENTICATOR, Authenticator
 from service.api.cors import add_cors_headers, answer_preflight
 from service.api.dependencies import DEPENDENCIES, ApiDependencies
+from service.api.docs import PAGE
+from service.api.docs_page import render_page
 from service.api.endings import ENDINGS, Endings
 from service.api.limits import add_rate_headers
 from service.api.middleware import add_headers, observe
@@ -31,7 +33,9 @@ def create_app(dependencies: ApiDependencies) -> web.Application:
     app[ENDINGS] = Endings(dependencies.jobs, dependencies.background)
     app[RATES] = Rates(dependencies.rate_limiter)
     app[STREAMS], app[WAITS] = Places("stream"), Places("wait")
-    app[DOCUMENT] = orjson.dumps(describe(ROUTES, dependencies.version))
+    description = describe(ROUTES, dependencies.version)
+    app[DOCUMENT] = orjson.dumps(description)
+    app[PAGE] = render_page(description)
     for route in ROUTES:
         route.add_to(app)
     if dependencies.serve_metrics:

@@ -26,7 +26,11 @@ ITERATION_OPERATIONS: Final[Mapping[str, Operation]] = {
         tag="iterations",
         summary="Read one iteration",
         description="What it looks at and what it may change.",
-        parameters=(Parameter("id", "path", "The iteration's id.", {"type": "string"}),),
+        parameters=(
+            Parameter(
+                "id", "path", "The iteration's id.", {"type": "string"}, example="validation"
+            ),
+        ),
         answers={200: json_answer("The iteration.", IterationDocument)},
         problems=(404,),
     ),
@@ -44,6 +48,7 @@ ITERATION_OPERATIONS: Final[Mapping[str, Operation]] = {
                 "What the story is for.",
                 {"type": "string", "enum": [*PRODUCT_TYPES]},
                 is_required=True,
+                example="web",
             ),
             Parameter(
                 "quality",

@@ -12,6 +12,7 @@ from service.api.documents import (
     RedrivenJob,
     StreamedEvent,
 )
+from service.api.job_examples import JOB_ID
 from service.api.operation import (
     EVENTS,
     JSON,
@@ -27,7 +28,9 @@ from service.api.parameters import LONGEST_WAIT
 from service.api.submission import Submission
 from service.domain.job import JobStatus
 
-_JOB_ID = Parameter("id", "path", "The job's id.", {"type": "string", "format": "uuid"})
+_JOB_ID = Parameter(
+    "id", "path", "The job's id.", {"type": "string", "format": "uuid"}, example=str(JOB_ID)
+)
 _WAIT = Parameter(
     "wait",
     "query",

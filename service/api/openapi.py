@@ -11,7 +11,7 @@ from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 
 from service.api.documents import Document, ProblemDocument
 from service.api.examples import EXAMPLES, PLAIN_EXAMPLES, PROBLEM_EXAMPLES
-from service.api.operation import JSON, Answer, JsonSchema, Operation
+from service.api.operation import JSON, Answer, JsonSchema, Operation, Parameter
 from service.api.operations import OPERATIONS
 from service.api.problems import CONTENT_TYPE
 from service.api.routing import Route
@@ -90,16 +90,7 @@ def _operation(route: Route, operation: Operation) -> JsonSchema:
         "responses": _responses(operation, route),
     }
     if operation.parameters:
-        described["parameters"] = [
-            {
-                "name": parameter.name,
-                "in": parameter.place,
-                "description": parameter.description,
-                "required": parameter.is_required or parameter.place == "path",
-                "schema": parameter.schema,
-            }
-            for parameter in operation.parameters
-        ]
+        described["parameters"] = [_parameter(each) for each in operation.parameters]
     if operation.body is not None:
         example = operation.body.model_json_schema()["examples"][0]
         content = {JSON: {"schema": _reference(operation.body), "example": example}}
@@ -107,6 +98,19 @@ def _operation(route: Route, operation: Operation) -> JsonSchema:
             "required": operation.is_body_required,
             "content": content,
         }
+    return described
+
+
+def _parameter(parameter: Parameter) -> JsonSchema:
+    described: JsonSchema = {
+        "name": parameter.name,
+        "in": parameter.place,
+        "description": parameter.description,
+        "required": parameter.is_required or parameter.place == "path",
+        "schema": parameter.schema,
+    }
+    if parameter.example is not None:
+        described["example"] = parameter.example
     return described
 
 

@@ -25,6 +25,7 @@ class Parameter:
     description: str
     schema: JsonSchema
     is_required: bool = False
+    example: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

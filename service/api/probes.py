@@ -12,7 +12,7 @@ from service.telemetry.metrics import REGISTRY
 from service.telemetry.monitoring import check
 
 _NAME: Final = "user-story-service"
-_LINKS = {"jobs": JOBS_PATH, "openapi": "/openapi.json", "ready": "/readyz"}
+_LINKS = {"jobs": JOBS_PATH, "openapi": "/openapi.json", "docs": "/docs", "ready": "/readyz"}
 _OK: Final = "ok"
 _AWAY: Final = "unavailable"
 

@@ -2,6 +2,7 @@
 
 from service.api import (
     dead_letters,
+    docs,
     iterations,
     jobs,
     openapi,
@@ -67,6 +68,7 @@ ROUTES: tuple[Route, ...] = (
     # Aliases and the entry are for machines' habits and for people, not for generated clients.
     Route("GET", "/health", probes.answer_healthz),
     Route("GET", "/ready", probes.answer_readyz),
+    Route("GET", "/docs", docs.answer_docs),
     Route("GET", "/", probes.answer_entry),
 )
 
