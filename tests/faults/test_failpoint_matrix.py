@@ -12,6 +12,10 @@ from tests.fixtures.failpoints import REDIS_COMMANDS
 EXEMPT = {
     "postgres.insert_api_key": "an administrator sees whether it worked, and does it again",
     "postgres.revoke_api_key": "an administrator sees whether it worked, and does it again",
+    "postgres.set_user_limits": "an administrator sees whether it worked, and does it again",
+    "postgres.clear_user_limits": "an administrator sees whether it worked, and does it again",
+    "postgres.pause_queue": "nothing follows it, and an operator who was not answered repeats it",
+    "postgres.resume_queue": "nothing follows it, and an operator who was not answered repeats it",
     "postgres.touch_api_key": "a note for administrators that may be lost",
     "postgres.delete_ended_jobs": "nothing follows it, and the next round repeats it",
     "postgres.delete_expired_keys": "nothing follows it, and the next round repeats it",
@@ -27,7 +31,16 @@ EXEMPT = {
 CLIENTS = {"client", "_client", "_commands", "_once", "pipeline"}
 # What only reads, or runs a script, or changes nothing that anybody could lose.
 READS = {
-    *("xrange", "xrevrange", "xpending_range", "xinfo_groups", "xinfo_consumers", "pubsub", "info"),
+    *(
+        "xrange",
+        "xrevrange",
+        "xpending_range",
+        "xinfo_groups",
+        "xinfo_consumers",
+        "pubsub",
+        "info",
+        "xlen",
+    ),
     *("pipeline", "execute", "eval", "evalsha", "script_load"),
 }
 _WRITES = re.compile(r"\b(INSERT INTO|UPDATE \w|DELETE FROM)", re.ASCII)

@@ -16,7 +16,7 @@ from time import monotonic
 
 from tests.mutants.catalogue import ROOT, Mutant, read_mutants
 
-_COPIED = ("service", "tests", "pyproject.toml", "README.md", "Makefile")
+_COPIED = ("service", "tests", "deploy", "pyproject.toml", "README.md", "Makefile")
 _FAILED = re.compile(r"^FAILED (\S+)", re.MULTILINE)
 _PASSED, _TESTS_FAILED = 0, 1
 _LONGEST = 300.0
