@@ -11,7 +11,7 @@ from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 
 from service.api.documents import Document, ProblemDocument
 from service.api.examples import EXAMPLES, PLAIN_EXAMPLES, PROBLEM_EXAMPLES
-from service.api.operation import JSON, Answer, JsonSchema, Operation, Parameter
+from service.api.operation import EVENTS, JSON, Answer, JsonSchema, Operation, Parameter
 from service.api.operations import OPERATIONS
 from service.api.problems import CONTENT_TYPE
 from service.api.routing import Route
@@ -152,7 +152,10 @@ def _content(
     if model is None:
         kind = "object" if media_type == JSON else "string"
         return {"schema": {"type": kind}, "example": PLAIN_EXAMPLES[media_type]}
-    described: JsonSchema = {"schema": _reference(model)}
+    schema = _reference(model)
+    if media_type == EVENTS:  # some clients read a stream event by event, and others as one text
+        schema = {"anyOf": [{"type": "string"}, schema]}
+    described: JsonSchema = {"schema": schema}
     return described if example is None else {**described, "example": _shown(example)}
 
 

@@ -10,9 +10,14 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("build", "runtime", "dev", "ci")
+LOCKS = ("build", "runtime", "dev", "ci", "generator")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
+GENERATOR = [
+    line
+    for line in (ROOT / "requirements" / "generator.in").read_text().splitlines()
+    if not line.startswith("#")
+]
 IMAGE_EXTRAS = re.findall(r"^IMAGE_EXTRAS = (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
@@ -59,6 +64,7 @@ def test_each_requirement_is_an_exact_version_with_hashes_from_the_public_index(
             ),
         ),
         ("ci", wanted(EXTRAS["contract"], EXTRAS["deploy"])),
+        ("generator", wanted(GENERATOR)),
     ],
 )
 def test_a_lock_has_what_the_project_asks_for(lock: str, requirements: list[Requirement]) -> None:

@@ -97,6 +97,14 @@ def test_errors_are_problem_documents() -> None:
                 assert media_type == "application/problem+json"
 
 
+def test_a_stream_can_be_read_as_one_text_or_event_by_event() -> None:
+    [stream] = [each for _, _, each in operations() if each["operationId"] == "stream_job"]
+    described = stream["responses"]["200"]["content"]["text/event-stream"]["schema"]
+    as_text, as_events = described["anyOf"]
+    assert as_text == {"type": "string"}
+    assert schema(as_events["$ref"].rpartition("/")[2])["required"] == ["event", "data"]
+
+
 def test_the_body_is_flat_and_small() -> None:
     described = schema("Submission")
     assert set(described["properties"]) == set(Submission.model_fields)
