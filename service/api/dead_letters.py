@@ -29,7 +29,7 @@ async def redrive_job(request: web.Request) -> web.StreamResponse:
     """Queue a failed job of the caller's again; its finished calls are not paid again."""
     to, principal = request.config_dict[DEPENDENCIES], request[PRINCIPAL]
     redriven = await to.dead_letters.redrive_owned(
-        read_job_id(request), principal.owner.tenant_id, principal.visible_user
+        read_job_id(request), principal.owner.tenant_id, principal.visible_user, principal.tier
     )
     _announce(to, redriven)
     links = JobLinks.of(redriven.job.id)

@@ -84,6 +84,8 @@ class JobSummary(Document):
     attempt: int
     """Grows with every start; the ids of events begin with it."""
     created_at: datetime
+    available_at: datetime | None
+    """When a job that waits for another attempt may start; null for all others."""
     started_at: datetime | None
     completed_at: datetime | None
     """When the job ended, however it ended."""
@@ -118,9 +120,11 @@ class JobDocument(JobSummary):
 
 
 def _summary(job: Job) -> dict[str, Any]:
-    names = JobSummary.model_fields.keys() - {"error"}
+    names = JobSummary.model_fields.keys() - {"error", "available_at"}
+    waits = job.status is JobStatus.QUEUED and job.attempt > 0
     error = None if job.error is None else JobError.model_validate(job.error)
-    return {**{name: getattr(job, name) for name in names}, "error": error}
+    shown = {name: getattr(job, name) for name in names}
+    return {**shown, "error": error, "available_at": job.available_at if waits else None}
 
 
 class JobPage(Document):

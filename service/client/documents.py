@@ -41,6 +41,7 @@ class JobSummary(TypedDict):
     options: JsonObject
     attempt: int
     createdAt: str
+    availableAt: str | None
     startedAt: str | None
     completedAt: str | None
     error: JobError | None

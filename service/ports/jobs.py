@@ -10,6 +10,7 @@ from service.domain.attempt import Checkpoint, Fence
 from service.domain.dead_letters import DeadLetterPage, Redrive, Redriven
 from service.domain.events import EventId
 from service.domain.job import Job, JobStatus, NewJob
+from service.domain.tiers import Tier
 from service.ports.attempts import Recorded, Totals
 
 
@@ -105,6 +106,11 @@ class DeadLetterStore(Protocol):
         """Queue jobs again that failed with this code, those first that failed first."""
         ...
 
-    async def redrive_owned(self, job_id: UUID, tenant_id: str, user_id: str | None) -> Redriven:
-        """Queue one failed job of this owner again; raises `NotFound` and `JobNotFailed`."""
+    async def redrive_owned(
+        self, job_id: UUID, tenant_id: str, user_id: str | None, tier: Tier
+    ) -> Redriven:
+        """Queue one failed job of this owner again, if his limits leave room for it.
+
+        Raises `NotFound`, `JobNotFailed` and `LimitReached`.
+        """
         ...

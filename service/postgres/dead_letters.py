@@ -10,8 +10,9 @@ from asyncpg import Record
 from service.domain.dead_letters import DeadLetter, DeadLetterPage, Redrive, Redriven
 from service.domain.errors import JobNotFailed, NotFound
 from service.domain.job import JobStatus, Owner
+from service.domain.tiers import UNLIMITED, Tier
 from service.postgres.pool import Database
-from service.postgres.rows import job_from, recorded_from
+from service.postgres.rows import job_from, recorded_from, refusal_from
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import JOBS_REDRIVEN
 
@@ -50,19 +51,32 @@ class PostgresDeadLetterStore:
         """Queue jobs again that failed with this code, those first that failed first."""
         return await self._redrive(None, None, None, code, limit)
 
-    async def redrive_owned(self, job_id: UUID, tenant_id: str, user_id: str | None) -> Redriven:
-        """Queue one failed job of this owner again."""
-        for redriven in await self._redrive([job_id], tenant_id, user_id, None, 1):
+    async def redrive_owned(
+        self, job_id: UUID, tenant_id: str, user_id: str | None, tier: Tier
+    ) -> Redriven:
+        """Queue one failed job of this owner again, if his limits leave room for it."""
+        choice = ([job_id], tenant_id, user_id, None, 1)
+        for redriven in await self._redrive(*choice, tier=tier):
             return redriven
         row = await self._database.fetch_one("get_owned_job", job_id, tenant_id, user_id)
         if row is None:
             raise NotFound(f"no job {job_id}")
         if row["status"] == JobStatus.FAILED:  # only since a moment ago
-            return await self.redrive_owned(job_id, tenant_id, user_id)
+            return await self.redrive_owned(job_id, tenant_id, user_id, tier)
         raise JobNotFailed(row["status"])
 
-    async def _redrive(self, *choice: Any) -> list[Redriven]:
-        rows = await self._database.fetch("redrive_failed_jobs", *choice, self._user_in_stream)
+    async def _redrive(self, *choice: Any, tier: Tier = UNLIMITED) -> list[Redriven]:
+        found = await self._database.fetch(
+            "redrive_failed_jobs",
+            *choice,
+            self._user_in_stream,
+            tier.tokens_per_day,
+            tier.concurrent_jobs,
+        )
+        refused = refusal_from(found[0], tier)
+        if refused is not None:
+            raise refused
+        rows = [row for row in found if row["id"] is not None]
         JOBS_REDRIVEN.inc(len(rows))
         for row in rows:
             _log.info(

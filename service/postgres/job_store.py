@@ -8,7 +8,7 @@ from uuid import UUID
 from asyncpg import Record
 from asyncpg.exceptions import LockNotAvailableError
 
-from service.domain.acceptance import Standing, Verdict, refusal
+from service.domain.acceptance import Verdict
 from service.domain.attempt import Checkpoint, Fence
 from service.domain.errors import (
     IdempotencyConflict,
@@ -26,10 +26,10 @@ from service.ports.jobs import Accepted, Page
 from service.postgres.attempt_store import PostgresAttemptStore
 from service.postgres.batches import array_statement
 from service.postgres.pool import Database
-from service.postgres.rows import checkpoints_from, job_from, totals_from
+from service.postgres.rows import checkpoints_from, job_from, refusal_from, totals_from
 from service.postgres.storable import to_json
 from service.supervision import Background
-from service.telemetry.metrics import JOBS_ENDED, JOBS_PURGED, SUBMISSIONS_REFUSED
+from service.telemetry.metrics import JOBS_ENDED, JOBS_PURGED
 
 _MOST_COUNTED = 1000
 _IN_FLIGHT = "a request with this Idempotency-Key is still being decided"
@@ -78,9 +78,8 @@ class PostgresJobStore:
             raise IdempotencyInFlight(_IN_FLIGHT)
         if verdict is Verdict.BOUND:
             return _accepted_before(job, row)
-        refused = refusal(verdict, job.tier, _standing_from(row), job.reserved_tokens)
+        refused = refusal_from(row, job.tier)
         if refused is not None:
-            SUBMISSIONS_REFUSED.labels(limit=verdict.value).inc()
             raise refused
         ahead = row["ahead"]
         return Accepted(
@@ -205,12 +204,3 @@ def _accepted_before(job: NewJob, row: Record) -> Accepted:
     if row["bound_fingerprint"] != job.fingerprint:
         raise IdempotencyConflict("this Idempotency-Key was used with another body")
     return Accepted(job=job_from(row), is_new=False, ring_now=False, queue_position=None)
-
-
-def _standing_from(row: Record) -> Standing:
-    return Standing(
-        active=row["active"],
-        requests=row["requests"],
-        tokens=row["tokens"],
-        day_left=row["day_left"],
-    )

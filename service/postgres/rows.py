@@ -7,11 +7,14 @@ from uuid import UUID
 
 from asyncpg import Record
 
+from service.domain.acceptance import LimitReached, Standing, Verdict, refusal
 from service.domain.attempt import Checkpoint
 from service.domain.job import Job, JobStatus, Owner
+from service.domain.tiers import Tier
 from service.domain.usage import Usage
 from service.ports.attempts import Recorded, Totals
 from service.telemetry.logs import get_log
+from service.telemetry.metrics import SUBMISSIONS_REFUSED
 
 _log = get_log(__name__)
 
@@ -42,6 +45,21 @@ def job_from(row: Record) -> Job:
         trace_parent=row["trace_parent"],
         request_id=row["request_id"],
     )
+
+
+def refusal_from(row: Record, tier: Tier) -> LimitReached | None:
+    """Read which limit left no room, and count it; None if there was room."""
+    verdict = Verdict(row["verdict"])
+    standing = Standing(
+        active=row["active"],
+        requests=row["requests"],
+        tokens=row["tokens"],
+        day_left=row["day_left"],
+    )
+    refused = refusal(verdict, tier, standing, row["wanted"])
+    if refused is not None:
+        SUBMISSIONS_REFUSED.labels(limit=verdict.value).inc()
+    return refused
 
 
 def recorded_from(row: Record, *, applied: bool = False) -> Recorded:

@@ -14,6 +14,7 @@ from service.api.dependencies import ApiDependencies
 from service.api.followups import announce_cancellation, announce_redrive, ring, seal_events
 from service.domain.errors import Unavailable
 from service.domain.job import NewJob, Owner
+from service.domain.tiers import UNLIMITED
 from service.maintenance.pruner import Pruner
 from service.maintenance.reconciler import Reconciler
 from service.maintenance.relay import Relay
@@ -186,7 +187,9 @@ class World:
 
     async def redrive(self, job_id: UUID, owner: Owner) -> None:
         """Queue a failed job again, as the API does."""
-        redriven = await self.dead_letters.redrive_owned(job_id, owner.tenant_id, owner.user_id)
+        redriven = await self.dead_letters.redrive_owned(
+            job_id, owner.tenant_id, owner.user_id, UNLIMITED
+        )
         await announce_redrive(self._api, redriven)
 
     async def purge(self, job_id: UUID, owner: Owner) -> None:

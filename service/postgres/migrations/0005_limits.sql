@@ -24,6 +24,31 @@ AS $$
     AND k.expires_at > clock_timestamp()
 $$;
 
+CREATE FUNCTION lock_of_user(a_tenant text, a_user text) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+AS $$ SELECT hashtextextended(a_user, hashtextextended(a_tenant, 1970238208)) $$;
+
+-- How much of a user's limits is taken: by jobs that have not ended, and of a day. Who has no limit
+-- on either may have any number of jobs, and they are not counted.
+CREATE FUNCTION standing_of(a_tenant text, a_user text, a_day date, a_is_limited boolean)
+RETURNS TABLE (active bigint, requests bigint, tokens bigint)
+LANGUAGE sql VOLATILE
+AS $$
+  SELECT j.active, d.requests, (j.reserved + d.used)::bigint
+  FROM (
+    SELECT count(*) AS active,
+      coalesce(sum(reserved_tokens) FILTER (WHERE reserved_on = a_day), 0) AS reserved
+    FROM jobs
+    WHERE a_is_limited AND tenant_id = a_tenant AND user_id = a_user
+      AND status IN ('queued', 'processing') AND reserved_tokens >= 0
+  ) AS j, (
+    SELECT coalesce(max(request_count), 0) AS requests, coalesce(max(
+        input_tokens + output_tokens + cache_read_tokens + cache_write_tokens
+      ), 0) AS used
+    FROM daily_usage WHERE tenant_id = a_tenant AND user_id = a_user AND day = a_day
+  ) AS d
+$$;
+
 -- Decides many submissions at once, each by all that were accepted before it, anywhere: under READ
 -- COMMITTED every statement in here sees what was committed before it began, and who comes second
 -- to a user's lock begins after the first has committed. One statement alone would count by a
@@ -36,7 +61,7 @@ CREATE FUNCTION accept_jobs(
   a_user_in_stream integer, a_queue_limit integer
 ) RETURNS TABLE (
   place integer, verdict text, ring_now boolean, ahead integer, bound_fingerprint bytea,
-  active bigint, requests bigint, tokens bigint, job jobs
+  active bigint, requests bigint, tokens bigint, wanted bigint, job jobs
 )
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -54,7 +79,7 @@ DECLARE
 BEGIN
   -- In one order, so that no two batches wait for each other.
   FOR v_lock IN
-    SELECT DISTINCT hashtextextended(u.user_id, hashtextextended(u.tenant_id, 1970238208)) AS lock
+    SELECT DISTINCT lock_of_user(u.tenant_id, u.user_id) AS lock
     FROM unnest(a_tenants, a_users) AS u (tenant_id, user_id) ORDER BY lock
   LOOP
     PERFORM pg_advisory_xact_lock(v_lock);
@@ -85,7 +110,7 @@ BEGIN
   LOOP
     place := v_item.place;
     verdict := NULL; ring_now := false; ahead := NULL; bound_fingerprint := NULL; job := NULL;
-    active := NULL; requests := NULL; tokens := NULL;
+    active := NULL; requests := NULL; tokens := NULL; wanted := v_item.tokens;
 
     SELECT b.fingerprint, b.j INTO v_row
     FROM find_bound_job(v_item.tenant_id, v_item.user_id, v_item.key) AS b;
@@ -95,22 +120,11 @@ BEGIN
       CONTINUE;
     END IF;
 
-    SELECT count(*), coalesce(sum(j.reserved_tokens) FILTER (WHERE j.reserved_on = v_today), 0)
-    INTO active, tokens
-    FROM (
-      SELECT reserved_tokens, reserved_on FROM jobs
-      WHERE tenant_id = v_item.tenant_id AND user_id = v_item.user_id
-        AND status IN ('queued', 'processing') AND reserved_tokens >= 0
-        -- Who has no limit may have any number, which nobody needs to know.
-        AND coalesce(v_item.concurrent_jobs, v_item.tokens_per_day) IS NOT NULL
-    ) AS j;
-    SELECT coalesce(max(d.request_count), 0), tokens + coalesce(max(
-      d.input_tokens + d.output_tokens + d.cache_read_tokens + d.cache_write_tokens
-    ), 0)
-    INTO requests, tokens
-    FROM daily_usage d
-    WHERE d.tenant_id = v_item.tenant_id AND d.user_id = v_item.user_id AND d.day = v_today;
-
+    SELECT s.active, s.requests, s.tokens INTO active, requests, tokens
+    FROM standing_of(
+      v_item.tenant_id, v_item.user_id, v_today,
+      coalesce(v_item.concurrent_jobs, v_item.tokens_per_day) IS NOT NULL
+    ) AS s;
     verdict := CASE
       WHEN a_queue_limit > 0 AND v_depth >= a_queue_limit THEN 'queue_full'
       WHEN active >= v_item.concurrent_jobs THEN 'concurrent_jobs'
@@ -187,6 +201,38 @@ BEGIN
     tokens := tokens + v_item.tokens;
     RETURN NEXT;
   END LOOP;
+END
+$$;
+
+-- Says whether one job of an owner's may be queued again, and keeps its user's lock: whoever else
+-- wants a place waits until that is committed. A job that is not there has room.
+CREATE FUNCTION redrive_room(
+  a_id uuid, a_tenant text, a_user text, a_tokens_per_day bigint, a_concurrent_jobs bigint
+) RETURNS TABLE (verdict text, active bigint, requests bigint, tokens bigint, wanted bigint)
+LANGUAGE plpgsql
+AS $$
+#variable_conflict use_column
+DECLARE
+  v_job record;
+BEGIN
+  verdict := 'accepted';
+  SELECT j.tenant_id, j.user_id, j.planned_tokens INTO v_job FROM jobs j
+  WHERE j.id = a_id AND j.tenant_id = a_tenant AND (a_user IS NULL OR j.user_id = a_user)
+    AND coalesce(a_tokens_per_day, a_concurrent_jobs) IS NOT NULL;
+  IF FOUND THEN
+    PERFORM pg_advisory_xact_lock(lock_of_user(v_job.tenant_id, v_job.user_id));
+    SELECT s.active, s.requests, s.tokens INTO active, requests, tokens
+    FROM standing_of(
+      v_job.tenant_id, v_job.user_id, (clock_timestamp() AT TIME ZONE 'UTC')::date, true
+    ) AS s;
+    wanted := v_job.planned_tokens;
+    verdict := CASE
+      WHEN active >= a_concurrent_jobs THEN 'concurrent_jobs'
+      WHEN tokens + wanted > a_tokens_per_day THEN 'tokens_per_day'
+      ELSE 'accepted'
+    END;
+  END IF;
+  RETURN NEXT;
 END
 $$;
 

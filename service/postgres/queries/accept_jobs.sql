@@ -5,7 +5,7 @@
 -- $17 concurrent jobs, $18 user's stream limit, $19 limit of the queue (0: none)
 -- Answers one verdict each, with the row, whether its entry may be added at once, and the queued
 -- jobs ahead; for `bound` the row that has the key.
-SELECT a.verdict, a.ring_now, a.ahead, a.bound_fingerprint, a.active, a.requests, a.tokens,
+SELECT a.verdict, a.ring_now, a.ahead, a.bound_fingerprint, a.active, a.requests, a.tokens, a.wanted,
   extract(epoch FROM
     date_trunc('day', clock_timestamp() AT TIME ZONE 'UTC') + interval '1 day'
     - clock_timestamp() AT TIME ZONE 'UTC'

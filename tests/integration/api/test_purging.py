@@ -9,6 +9,7 @@ import pytest
 from service.api.dependencies import DEPENDENCIES
 from service.domain.errors import JobNotEnded, NotFound
 from service.domain.events import BEGINNING, EventId, JobEvent, final_event
+from service.domain.tiers import UNLIMITED
 from service.domain.transitions import Complete
 from service.embedded import EmbeddedValkey
 from service.streams import keys as stream_keys
@@ -256,7 +257,7 @@ async def test_a_redrive_that_wins_keeps_the_job_and_its_fence(
     await api.fail(job, "MODEL_REFUSED", "no")
     await told(api, job, an_event(job, 1, 1))
     await api.events.erase(job)
-    await stores.dead_letters.redrive_owned(job, "acme", "alice")
+    await stores.dead_letters.redrive_owned(job, "acme", "alice", UNLIMITED)
 
     with pytest.raises(JobNotEnded):
         await stores.jobs.purge_owned(job, "acme", "alice")

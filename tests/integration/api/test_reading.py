@@ -31,6 +31,7 @@ async def test_a_new_job_is_shown_whole(api: RunningApi) -> None:
         "agent": "user-story",
         "iterations": ["security"],
         "attempt": 0,
+        "availableAt": None,
         "startedAt": None,
         "completedAt": None,
         "progress": {"completed": [], "current": None},

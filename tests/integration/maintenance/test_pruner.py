@@ -10,6 +10,7 @@ from service.domain.attempt import Fence
 from service.domain.dead_letters import Redriven
 from service.domain.errors import Unavailable
 from service.domain.events import EventId
+from service.domain.tiers import UNLIMITED
 from service.domain.transitions import Fail
 from service.embedded import EmbeddedValkey
 from service.maintenance import pruner as pruner_module
@@ -136,7 +137,7 @@ async def test_a_job_that_is_redriven_at_the_same_moment_stays(
         await observer.run("SELECT FROM jobs WHERE id = $1 FOR UPDATE", fence.job_id)
         assert await pruner.run_once() == 0
 
-    redriven = await stores.dead_letters.redrive_owned(fence.job_id, "acme", None)
+    redriven = await stores.dead_letters.redrive_owned(fence.job_id, "acme", None, UNLIMITED)
     assert isinstance(redriven, Redriven)
     assert await pruner.run_once() == 0
     assert await remaining(observer) == {fence.job_id}

@@ -1,6 +1,8 @@
 """Redriving: once per failure, with new budgets, and without what was finished being lost."""
 
 import asyncio
+from collections import Counter
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -8,11 +10,13 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 
+from service.domain.acceptance import LimitReached
 from service.domain.attempt import Claim, Fence, Verdict
 from service.domain.dead_letters import Redrive
 from service.domain.errors import JobFinished, JobNotFailed, NotFound
 from service.domain.events import EventId
 from service.domain.job import Job, JobStatus, Owner
+from service.domain.tiers import PRO, UNLIMITED
 from service.domain.transitions import Fail
 from service.postgres import dead_letters as dead_letters_module
 from service.postgres.job_store import PostgresJobStore
@@ -20,7 +24,15 @@ from service.postgres.statements import statement
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import JOBS_REDRIVEN
 from tests.fixtures.database import USER_IN_STREAM, Observer, Stores, open_stores
-from tests.fixtures.factories import a_closing, a_delivery, an_id, an_opening, an_owner, terms
+from tests.fixtures.factories import (
+    a_closing,
+    a_delivery,
+    a_new_job,
+    an_id,
+    an_opening,
+    an_owner,
+    terms,
+)
 from tests.fixtures.waiting import eventually
 from tests.integration.postgres.steps import (
     LONG,
@@ -204,7 +216,7 @@ async def test_a_claim_that_waited_for_a_redrive_starts_the_job(
     job_id = (await failed(stores)).fence.job_id
     async with observer.transaction():
         redrive = statement("redrive_failed_jobs")
-        await observer.run(redrive, [job_id], None, None, None, 1, USER_IN_STREAM)
+        await observer.run(redrive, [job_id], None, None, None, 1, USER_IN_STREAM, None, None)
         claiming = asyncio.create_task(claimed(stores, job_id))
         await observer.somebody_waits_for_a_lock()
 
@@ -329,16 +341,16 @@ async def test_an_owner_redrives_his_own_failed_jobs_and_no_others(stores: Store
     redrive = stores.dead_letters.redrive_owned
     for tenant, user in (("acme", "bob"), ("rival", "ann"), ("rival", None)):
         with pytest.raises(NotFound):
-            await redrive(job_id, tenant, user)
+            await redrive(job_id, tenant, user, UNLIMITED)
     with pytest.raises(NotFound):
-        await redrive(an_id(), "acme", "ann")
+        await redrive(an_id(), "acme", "ann", UNLIMITED)
 
-    assert (await redrive(job_id, "acme", "ann")).job.attempt == 2
+    assert (await redrive(job_id, "acme", "ann", UNLIMITED)).job.attempt == 2
 
     with pytest.raises(JobNotFailed, match="this one is queued"):
-        await redrive(job_id, "acme", "ann")
+        await redrive(job_id, "acme", "ann", UNLIMITED)
     await fail(stores, await claimed(stores, job_id))
-    assert (await redrive(job_id, "acme", None)).job.attempt == 4
+    assert (await redrive(job_id, "acme", None, UNLIMITED)).job.attempt == 4
 
 
 async def test_by_code_those_are_redriven_first_that_failed_first(stores: Stores) -> None:
@@ -423,7 +435,7 @@ async def test_a_redrive_that_meets_the_failure_redrives_it(
 
     monkeypatch.setattr(stores.database, "fetch_one", fail_before_it_is_read)
     redrive = stores.dead_letters.redrive_owned
-    redriven = await redrive(claim.fence.job_id, owner.tenant_id, owner.user_id)
+    redriven = await redrive(claim.fence.job_id, owner.tenant_id, owner.user_id, UNLIMITED)
 
     assert (redriven.job.status, redriven.job.attempt) == (JobStatus.QUEUED, 2)
 
@@ -489,3 +501,44 @@ async def test_every_redrive_is_counted_and_logged_once(
     assert JOBS_REDRIVEN._value.get() == before + 1
     [line] = [each for each in lines if each["event"] == "job_redriven"]
     assert (line["job"], line["attempt"], line["failure"]) == (str(job_id), 2, "MODEL_REFUSED")
+
+
+async def test_of_many_redrives_at_once_only_those_within_the_owners_limit_are_done(
+    stores: Stores, observer: Observer
+) -> None:
+    owner = an_owner()
+    failures = [(await failed(stores, owner)).fence.job_id for _ in range(20)]
+
+    async def redrive(job_id: UUID) -> str:
+        try:
+            await stores.dead_letters.redrive_owned(job_id, owner.tenant_id, owner.user_id, PRO)
+        except LimitReached as refusal:
+            return refusal.code
+        return "queued"
+
+    outcomes = Counter(await asyncio.gather(*map(redrive, failures)))
+
+    assert outcomes == {"queued": 3, "CONCURRENT_JOB_LIMIT": 17}
+    assert await observer.value("SELECT count(*) FROM jobs WHERE status = 'queued'") == 3
+    with pytest.raises(LimitReached):
+        await stores.jobs.accept(a_new_job(owner, tier=PRO))
+
+
+async def test_a_redrive_needs_room_for_its_tokens(stores: Stores) -> None:
+    owner = an_owner()
+    job_id = (await failed(stores, owner)).fence.job_id
+    redrive = stores.dead_letters.redrive_owned
+    little = replace(UNLIMITED, tokens_per_day=999)
+
+    with pytest.raises(LimitReached, match="expected to use 1000 tokens"):
+        await redrive(job_id, owner.tenant_id, owner.user_id, little)
+
+    enough = replace(UNLIMITED, tokens_per_day=1000)
+    assert (await redrive(job_id, owner.tenant_id, owner.user_id, enough)).job.attempt == 2
+
+
+async def test_those_who_operate_the_queue_redrive_beyond_an_owners_limits(stores: Stores) -> None:
+    owner = an_owner()
+    failures = [(await failed(stores, owner)).fence.job_id for _ in range(5)]
+
+    assert len((await stores.dead_letters.redrive(failures)).redriven) == 5
