@@ -25,10 +25,14 @@ def canary(what: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Canaries:
-    """One secret of each kind; `api_key` and `other_key` are what follows the prefix of a key."""
+    """One secret of each kind.
+
+    `api_key` and `other_key` are what follows the prefix of a key, `jwt` the signature of a token.
+    """
 
     api_key: str
     other_key: str
+    jwt: str
     database_password: str = field(default_factory=lambda: canary("database"))
     redis_password: str = field(default_factory=lambda: canary("redis"))
     anthropic_key: str = field(default_factory=lambda: canary("anthropic"))

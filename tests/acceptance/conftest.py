@@ -14,16 +14,17 @@ from service.domain.job import Owner
 from service.settings import Settings
 from tests.acceptance.canaries import Caller, Canaries, Surfaces, acl_user, login
 from tests.acceptance.stage import Stage
-from tests.fixtures.processes import Cluster
+from tests.fixtures.oidc import AUDIENCE, Issuer
+from tests.fixtures.processes import OWNER, Cluster
 from tests.fixtures.proxy import proxy_to, redis_proxy_to
 
 _MALLORY = Owner("rival", "mallory")
 # What the owner has sent and may read again.
-_OWN = frozenset({"story", "idempotency_key", "api_key"})
+_OWN = frozenset({"story", "idempotency_key", "api_key", "jwt"})
 
 
 @pytest.fixture
-async def stage(cluster: Cluster) -> AsyncIterator[Stage]:
+async def stage(cluster: Cluster, issuer: Issuer) -> AsyncIterator[Stage]:
     """Servers behind proxies, the stand-in for Claude and three callers; no process yet."""
     async with AsyncExitStack() as stack:
         redis_url = cluster.environment["USA_REDIS_URL"]
@@ -36,8 +37,11 @@ async def stage(cluster: Cluster) -> AsyncIterator[Stage]:
         admin_key, _ = await create_api_key(
             settings, _MALLORY, name="admin", scopes=[Scope.ADMIN], tier="free", valid_for=None
         )
+        token = issuer.token(sub=OWNER.user_id, tenant=OWNER.tenant_id)
         canaries = Canaries(
-            api_key=cluster.key.split("_", 2)[2], other_key=other_key.split("_", 2)[2]
+            api_key=cluster.key.split("_", 2)[2],
+            other_key=other_key.split("_", 2)[2],
+            jwt=token.rpartition(".")[2],
         )
         surfaces = Surfaces(canaries)
         stub = ModelStub(api_key=canaries.anthropic_key)
@@ -63,9 +67,12 @@ async def stage(cluster: Cluster) -> AsyncIterator[Stage]:
                 "USA_MODEL": "anthropic",
                 "ANTHROPIC_API_KEY": canaries.anthropic_key,
                 "ANTHROPIC_BASE_URL": stub.address,
+                "USA_OIDC_ISSUER": issuer.address,
+                "USA_OIDC_AUDIENCE": AUDIENCE,
                 "USA_LOG_LEVEL": "DEBUG",
             },
             ann=Caller(session, surfaces, "the owner", cluster.key, _OWN),
+            token=token,
             mallory=Caller(session, surfaces, "another tenant", other_key, frozenset()),
             operator=Caller(session, surfaces, "an operator", admin_key, frozenset()),
         )

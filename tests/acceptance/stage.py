@@ -27,6 +27,7 @@ class Stage:
     proxies: tuple[Proxy, Proxy]
     environment: dict[str, str]
     ann: Caller
+    token: str
     mallory: Caller
     operator: Caller
     address: str = ""

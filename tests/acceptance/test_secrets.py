@@ -127,37 +127,62 @@ async def outages(stage: Stage) -> list[str]:
 
 async def malformed_requests(stage: Stage) -> None:
     """Requests that are wrong in a way that somebody may be tempted to log or to repeat."""
-    key, story = stage.ann.key, stage.canaries.story
+    status, page = await stage.ann.ask("GET", stage.at(JOBS), headers=_bearer(stage.token))
+    assert (status, bool(page["jobs"])) == (200, True), "the token is not the owner's"
+    for credential in (stage.ann.key, stage.token):
+        await wrong_credentials(stage, credential)
+        await no_http(stage, credential)
+    await wrong_bodies(stage)
+
+
+async def wrong_credentials(stage: Stage, credential: str) -> None:
+    """A key or token where it does not belong, or not quite right."""
     ask = stage.ann.ask
-    await ask("GET", stage.at(f"{JOBS}?api_key={key}&status={key}"))
-    await ask("GET", stage.at(f"{JOBS}/{key}"))
-    await ask("GET", stage.at(f"/{key}/{story}"))
-    await ask("GET", stage.at(JOBS), headers={"Authorization": f"Basic {key}"})
-    await ask("GET", stage.at(JOBS), headers={"Authorization": f"Bearer {key}{key}"})
-    await ask("GET", stage.at(JOBS), headers={"Authorization": key, "X-API-Key": f"x{key}"})
-    await ask("GET", stage.at(JOBS), headers={"X-API-Key": stage.mallory.key[:-1]})
-    await ask("POST", stage.at(JOBS), data=f'{{"story": "{story}', headers=_JSON)
-    await ask("POST", stage.at(JOBS), json={"story": [story], "agent": story, story: key})
-    await ask("POST", stage.at(JOBS), json={"story": story, "agent": story})
-    await ask("POST", stage.at(JOBS), json={"story": story, "options": {"model": story}})
-    await ask("POST", stage.at(JOBS), data=story, headers={"Content-Type": f"text/{story}"})
-    await ask(
-        "POST", stage.at(JOBS), json={"story": story}, headers={"Idempotency-Key": f"ü{story}"}
-    )
-    bearer = f"Authorization: Bearer {key}\r\n"
+    await ask("GET", stage.at(f"{JOBS}?api_key={credential}&status={credential}"))
+    await ask("GET", stage.at(f"{JOBS}/{credential}"))
+    await ask("GET", stage.at(f"/{credential}/{stage.canaries.story}"))
+    for headers in (
+        {"Authorization": f"Basic {credential}"},
+        {"Authorization": credential, "X-API-Key": f"x{credential}"},
+        {"Authorization": _bearer(credential)["Authorization"], "X-API-Key": stage.ann.key},
+        {"X-API-Key": stage.mallory.key[:-1]},
+        _bearer(f"{credential}{credential}"),
+        _bearer(f"{credential}x"),
+        _bearer(f"x{credential}"),
+    ):
+        await ask("GET", stage.at(JOBS), headers=headers)
+
+
+async def wrong_bodies(stage: Stage) -> None:
+    """A private story that is not understood."""
+    story, url, ask = stage.canaries.story, stage.at(JOBS), stage.ann.ask
+    await ask("POST", url, data=f'{{"story": "{story}', headers=_JSON)
+    await ask("POST", url, json={"story": [story], "agent": story, story: stage.ann.key})
+    await ask("POST", url, json={"story": story, "agent": story})
+    await ask("POST", url, json={"story": story, "options": {"model": story}})
+    await ask("POST", url, data=story, headers={"Content-Type": f"text/{story}"})
+    await ask("POST", url, json={"story": story}, headers={"Idempotency-Key": f"ü{story}"})
+
+
+async def no_http(stage: Stage, credential: str) -> None:
+    """Bytes that hold a secret and are no request."""
+    story, bearer = stage.canaries.story, f"Authorization: Bearer {credential}\r\n"
     for raw in (
-        f"GET {JOBS}?key={key} HTTP/9.9\r\n{bearer}\r\n",
+        f"GET {JOBS}?key={credential} HTTP/9.9\r\n{bearer}\r\n",
         f"GET {JOBS} HTTP/1.1\r\nHost: x\r\n{bearer}{bearer}\r\n",
         f"GET {JOBS} HTTP/1.1\r\nHost: x\r\n{bearer[:-2]}\0\r\n\r\n",
-        f"GET {JOBS} HTTP/1.1\r\nHost: x\r\n{key}\r\n\r\n",
-        f"{key} {story} {key}\r\n\r\n",
+        f"GET {JOBS} HTTP/1.1\r\nHost: x\r\n{credential}\r\n\r\n",
+        f"{credential} {story} {credential}\r\n\r\n",
         f"POST {JOBS} HTTP/1.1\r\nHost: x\r\n{bearer}Content-Length: {story}\r\n\r\n",
         f"POST {JOBS} HTTP/1.1\r\nHost: x\r\n{bearer}Transfer-Encoding: chunked\r\n\r\n{story}\r\n",
-        f"POST {JOBS} HTTP/1.1\r\nHost: x\r\n{bearer}X-Long: {key * 2000}\r\n\r\n",
+        f"POST {JOBS} HTTP/1.1\r\nHost: x\r\n{bearer}X-Long: {credential * 2000}\r\n\r\n",
     ):
-        stage.surfaces.look(
-            "answers to the owner", await _send_raw(stage.address, raw), stage.ann.may_see
-        )
+        answer = await _send_raw(stage.address, raw)
+        stage.surfaces.look("answers to the owner", answer, stage.ann.may_see)
+
+
+def _bearer(credential: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {credential}"}
 
 
 async def _send_raw(address: str, request: str) -> str:
