@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from service.telemetry.logs import configure_logs
 from tests.contract import REQUESTS
 
 
@@ -14,8 +13,6 @@ def main() -> int:
     """Run schemathesis over everything that is described; exit code 1 if anything is not so."""
     parser = argparse.ArgumentParser(prog="python -m tests.contract", description=__doc__)
     parser.add_argument("--requests", type=int, default=5000, help="how many, at least")
-    # The keys that it makes are on record, which is not what somebody wants to read here.
-    configure_logs("WARNING")
     os.environ["USA_REQUIRE_TOOLS"] = "1"
     os.environ[REQUESTS] = str(parser.parse_args().requests)
     return pytest.main(["-s", "-q", "tests/contract/test_description.py"])
