@@ -19,10 +19,17 @@ PRIVATE = {
     "image": {"repository": "registry.example/usa", "tag": "1", "pullSecrets": ["registry"]},
     "serviceAccount": {"annotations": {"example.com/role": "stories"}},
 }
+ROLES = {
+    "secrets": {
+        "apiDatabaseUrl": {"name": "stories-api", "key": "url"},
+        "migrateDatabaseUrl": {"name": "stories-owner", "key": "url"},
+    }
+}
 # The chart gives these itself; the embedded servers' folder means nothing in a pod.
 SET_BY_THE_CHART = {
     "redis_url",
     "database_url",
+    "api_database_url",
     "anthropic_api_key",
     "shutdown_grace",
     "port",
@@ -58,7 +65,9 @@ def variables(container: Document) -> dict[str, Document]:
     return {variable["name"]: variable for variable in container.get("env", [])}
 
 
-@pytest.mark.parametrize("values", [{}, OFFLINE, PRIVATE], ids=["default", "offline", "private"])
+@pytest.mark.parametrize(
+    "values", [{}, OFFLINE, PRIVATE, ROLES], ids=["default", "offline", "private", "roles"]
+)
 def test_helm_finds_nothing_to_complain_about(values: Document) -> None:
     report = helm.lint(CHART, values, strict=True)
     worse_than_advice = [m for m in report["messages"] if m["severity"] > 1]
@@ -66,7 +75,9 @@ def test_helm_finds_nothing_to_complain_about(values: Document) -> None:
 
 
 @pytest.mark.parametrize("version", ["1.25", "1.29", "1.37"])
-@pytest.mark.parametrize("values", [{}, OFFLINE, PRIVATE], ids=["default", "offline", "private"])
+@pytest.mark.parametrize(
+    "values", [{}, OFFLINE, PRIVATE, ROLES], ids=["default", "offline", "private", "roles"]
+)
 def test_kubernetes_knows_every_field_of_every_object(values: Document, version: str) -> None:
     objects = render(values)
     assert {name.partition("/")[0] for name in objects} == {
@@ -167,6 +178,26 @@ def test_secrets_are_referred_to_and_only_workers_get_the_key_of_claude() -> Non
             assert "secretKeyRef" in variable["valueFrom"]
     offline = pod_specs(render(OFFLINE))["worker"]["containers"][0]
     assert "ANTHROPIC_API_KEY" not in variables(offline)
+
+
+def test_each_process_can_have_a_role_of_its_own_in_the_database() -> None:
+    pods = pod_specs(render(ROLES))
+    given = {
+        name: {
+            variable: entry["valueFrom"]["secretKeyRef"]["name"]
+            for variable, entry in variables(pod["containers"][0]).items()
+            if "DATABASE" in variable
+        }
+        for name, pod in pods.items()
+    }
+    assert given == {
+        "api": {
+            "DATABASE_URL": "user-story-service",
+            "USA_API_DATABASE_URL": "stories-api",
+        },
+        "worker": {"DATABASE_URL": "user-story-service"},
+        "migrate": {"DATABASE_URL": "stories-owner"},
+    }
 
 
 def test_probes_ask_what_each_process_serves() -> None:
