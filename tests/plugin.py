@@ -4,6 +4,7 @@ import signal
 
 # A module comes before those that import it, or its assertions could not be rewritten.
 pytest_plugins = [
+    "tests.fixtures.background",
     "tests.fixtures.servers",
     "tests.fixtures.database",
     "tests.fixtures.api",

@@ -1,7 +1,7 @@
 """Group commit: batches without a timer, and every item with its own answer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -41,14 +41,6 @@ def committer() -> Committer:
     made = Committer()
     made.open.set()
     return made
-
-
-@pytest.fixture
-async def background() -> AsyncIterator[Background]:
-    """Ends its tasks with the test."""
-    tasks = Background()
-    yield tasks
-    await tasks.cancel()
 
 
 def submit_all(commit: GroupCommit[int, int], items: Sequence[int]) -> list[asyncio.Task[int]]:

@@ -1,7 +1,7 @@
 """Background tasks: nothing dies unseen, nothing outlives its owner unseen."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import suppress
 from time import monotonic
 from typing import Any, NoReturn
@@ -28,13 +28,6 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Logs]:
     monkeypatch.setattr(supervision, "_log", get_log("supervision"))
     with capture_logs() as logs:
         yield logs
-
-
-@pytest.fixture
-async def background() -> AsyncIterator[Background]:
-    owner = Background()
-    yield owner
-    await owner.cancel()
 
 
 def failures(loop: str) -> float:

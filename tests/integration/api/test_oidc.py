@@ -1,7 +1,6 @@
 """An issuer is asked rarely, trusted only as far as it goes, and may be away."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,32 +10,11 @@ from service.api import oidc
 from service.api.oidc import IssuerKeys, signing_keys
 from service.domain.errors import Unavailable
 from service.supervision import Background
+from tests.fixtures.background import Clock
 from tests.fixtures.oidc import CONFIGURATION, KEY_SET, Answer, Issuer, ec_key, published, rsa_key
 from tests.fixtures.waiting import eventually
 
 ALGORITHMS = ("RS256", "ES256")
-
-
-class Clock:
-    """A monotonic clock that tests turn."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def background() -> AsyncIterator[Background]:
-    made = Background()
-    yield made
-    await made.cancel()
 
 
 @pytest.fixture

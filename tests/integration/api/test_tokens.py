@@ -20,6 +20,7 @@ from service.domain.errors import Unavailable
 from service.domain.job import Owner
 from service.domain.tiers import ENTERPRISE, FREE, PRO, Overrides, Tier
 from service.supervision import Background
+from tests.fixtures.background import Clock
 from tests.fixtures.oidc import (
     AUDIENCE,
     Issuer,
@@ -50,24 +51,9 @@ class MemoryLimits:
         return self.overrides.get(owner, {})
 
 
-class Clock:
-    """A monotonic clock that tests turn."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 @pytest.fixture
 def limits() -> MemoryLimits:
     return MemoryLimits()
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -48,13 +48,6 @@ class Listener:
 
 
 @pytest.fixture
-async def background() -> AsyncIterator[Background]:
-    background = Background()
-    yield background
-    await background.cancel()
-
-
-@pytest.fixture
 async def log(redis_url: str, background: Background) -> AsyncIterator[RedisEventLog]:
     client = command_client(redis_url, name="log")
     yield RedisEventLog(client, background)

@@ -1,7 +1,6 @@
 """Cancellation nudges, and subscriptions that notice when they are deaf."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from time import monotonic
 from uuid import UUID
 
@@ -36,13 +35,6 @@ class Listener:
         """Whether the server would deliver to it."""
         ((_, subscribers),) = await self._redis.pubsub_numsub(keys.CANCELLATIONS)
         return bool(subscribers == 1)
-
-
-@pytest.fixture
-async def background() -> AsyncIterator[Background]:
-    background = Background()
-    yield background
-    await background.cancel()
 
 
 @pytest.fixture

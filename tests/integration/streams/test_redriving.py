@@ -19,13 +19,6 @@ from tests.fixtures.waiting import eventually
 
 
 @pytest.fixture
-async def background() -> AsyncIterator[Background]:
-    background = Background()
-    yield background
-    await background.cancel()
-
-
-@pytest.fixture
 async def client(redis_url: str) -> AsyncIterator[Client]:
     client = command_client(redis_url, name="log")
     yield client

@@ -4,7 +4,6 @@ import asyncio
 import hmac
 from asyncio import Event
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -75,13 +74,6 @@ def store() -> MemoryKeyStore:
     made = MemoryKeyStore()
     made.may_answer.set()
     return made
-
-
-@pytest.fixture
-async def background() -> AsyncIterator[Background]:
-    made = Background()
-    yield made
-    await made.cancel()
 
 
 @pytest.fixture

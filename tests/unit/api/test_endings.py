@@ -1,7 +1,7 @@
 """Waiting for jobs costs one statement per round, however many wait."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 from uuid import UUID
@@ -43,13 +43,6 @@ class Statuses:
 @pytest.fixture
 def statuses() -> Statuses:
     return Statuses()
-
-
-@pytest.fixture
-async def background() -> AsyncIterator[Background]:
-    made = Background()
-    yield made
-    await made.cancel()
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """What several tests of a worker without servers need."""
 
-from collections.abc import AsyncIterator, Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import pytest
@@ -18,14 +18,6 @@ def logged() -> Iterator[list[MutableMapping[str, Any]]]:
     """What is logged; not shown, because these tests crash a lot."""
     with capture_logs() as logs:
         yield logs
-
-
-@pytest.fixture
-async def background() -> AsyncIterator[Background]:
-    """The owner of the tasks of one test."""
-    background = Background()
-    yield background
-    await background.cancel()
 
 
 @pytest.fixture

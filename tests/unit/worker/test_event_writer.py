@@ -1,6 +1,5 @@
 """Events of one attempt: numbered without holes, whatever Redis does meanwhile."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,13 +17,6 @@ from tests.fixtures.waiting import eventually
 
 JOB = uuid4()
 RETENTION = 60.0
-
-
-@pytest.fixture
-async def background() -> AsyncIterator[Background]:
-    background = Background()
-    yield background
-    await background.cancel()
 
 
 @pytest.fixture
