@@ -111,6 +111,21 @@ async def postponed(workplace: Workplace, job_id: UUID) -> Job:
     return job
 
 
+async def test_an_entry_that_was_not_acknowledged_before_a_crash_starts_nothing(
+    workplace: Workplace,
+) -> None:
+    job_id = await workplace.submit("sleep", steps=1, tier=LIMITED)
+    await use(workplace, job_id, 100_000)
+    async with workplace.worker():
+        waiting = await postponed(workplace, job_id)
+
+        await workplace.streams.entries.add_entry(job_id, waiting.attempt, None)
+        await workplace.is_idle()
+
+    assert await workplace.job(job_id) == waiting
+    assert await workplace.ledger(job_id) == []
+
+
 def midnight() -> datetime:
     """The end of this day."""
     return datetime.combine(datetime.now(UTC).date() + timedelta(days=1), time(), UTC)
