@@ -16,7 +16,7 @@ from service.ports.attempts import Recorded, Totals
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """A committed job; `ring_now` says whether its entry may be added at once."""
+    """A committed job, without a result; `ring_now` says whether its entry may be added at once."""
 
     job: Job
     is_new: bool

@@ -1,6 +1,7 @@
 """Jobs as their owners see them: accept, read, list, cancel."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -83,7 +84,7 @@ class PostgresJobStore:
             raise refused
         ahead = row["ahead"]
         return Accepted(
-            job=job_from(row),
+            job=_submitted(job, row),
             is_new=True,
             ring_now=row["ring_now"],
             queue_position=ahead if ahead <= _MOST_COUNTED else None,
@@ -203,4 +204,8 @@ def _submission_row(job: NewJob) -> Sequence[Any]:
 def _accepted_before(job: NewJob, row: Record) -> Accepted:
     if row["bound_fingerprint"] != job.fingerprint:
         raise IdempotencyConflict("this Idempotency-Key was used with another body")
-    return Accepted(job=job_from(row), is_new=False, ring_now=False, queue_position=None)
+    return Accepted(job=_submitted(job, row), is_new=False, ring_now=False, queue_position=None)
+
+
+def _submitted(job: NewJob, row: Record) -> Job:
+    return replace(job_from(row), story=job.story, options=job.options)

@@ -26,7 +26,8 @@ from tests.fixtures.factories import (
     an_owner,
     terms,
 )
-from tests.fixtures.proxy import Proxy, proxy_to
+from tests.fixtures.proxy import Proxy, Way, proxy_to
+from tests.fixtures.waiting import eventually
 from tests.integration.postgres.steps import LONG, assert_books_balance, claimed
 
 ACQUIRE, COMMAND = 0.4, 0.8
@@ -388,3 +389,24 @@ async def test_a_cancellation_whose_answer_was_lost_is_the_same_again(
     again = await stores.jobs.cancel_owned(ids[1], "acme", None)
 
     assert (again.status, again.attempt) == (JobStatus.CANCELLED, 1)
+
+
+async def test_who_is_stopped_while_being_answered_keeps_no_user_from_submitting(
+    lossy: tuple[Proxy, Stores], stores: Stores, observer: Observer
+) -> None:
+    proxy, stopped = lossy
+    await stopped.jobs.accept(a_new_job())
+    owner, story = an_owner(), "As a user, " + 50_000 * "x"
+    proxy.freeze(only=Way.ANSWERS)
+
+    # More than all buffers on the way hold, if it were sent back.
+    sending = [stopped.jobs.accept(a_new_job(owner, story=story)) for _ in range(100)]
+    unanswered = asyncio.gather(*sending)
+
+    async def are_committed() -> bool:
+        return await observer.value("SELECT count(*) FROM jobs") == 1 + len(sending)
+
+    await eventually(are_committed, what="they are accepted")
+    assert (await stores.jobs.accept(a_new_job(owner))).is_new
+    proxy.thaw()
+    assert {accepted.job.story for accepted in await unanswered} == {story}
