@@ -1,6 +1,6 @@
 """The HTTP server below our handlers: what is no request, too large or too slow."""
 
-from asyncio import BaseTransport, TimerHandle, get_running_loop
+from asyncio import BaseTransport, TimerHandle, Transport, get_running_loop
 from http import HTTPStatus
 from typing import Any, Final
 from uuid import uuid4
@@ -15,6 +15,10 @@ from service.telemetry.logs import get_log
 _log = get_log(__name__)
 
 _SECONDS_FOR_HEAD = 10.0
+# Longer than the proxies in front keep theirs, as a rule, so that they are the ones to close.
+_SECONDS_IDLE = 75.0
+# Longer than a stream waits for its reader, who is then counted as dropped.
+_SECONDS_FOR_READING = 30.0
 # How long the rest of a refused body is thrown away, so that its sender reads why; shorter than
 # a shutdown waits.
 _LINGERING = 3.0
@@ -27,22 +31,25 @@ class Protocol(web.RequestHandler):
 
     Such a request is one line in the log, which says what kind of error it was and nothing else:
     a broken header may hold a key. A connection whose next request has begun, or whose first is
-    awaited, is closed unless all of the request's headers arrive in time.
+    awaited, is closed unless all of the request's headers arrive in time; so is one that rests for
+    long, or whose answers are not read.
     """
 
-    __slots__ = ("_head_timer",)
+    __slots__ = ("_head_timer", "_reading_timer")
 
     def __init__(self, server: web.Server) -> None:
         super().__init__(
             server,
             loop=get_running_loop(),
             access_log=None,  # type: ignore[arg-type] # our middleware writes it
+            keepalive_timeout=_SECONDS_IDLE,
             lingering_time=_LINGERING,
             max_line_size=_LONGEST_LINE,
             max_field_size=_LONGEST_LINE,
             max_headers=_MOST_HEADERS,
         )
         self._head_timer: TimerHandle | None = None
+        self._reading_timer: TimerHandle | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Begin to wait for the first request."""
@@ -61,7 +68,21 @@ class Protocol(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection."""
         self._await_no_head()
+        self._await_no_reading()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Begin to wait until what has been answered is read."""
+        super().pause_writing()
+        if self.transport is not None:
+            self._reading_timer = self._loop.call_later(
+                _SECONDS_FOR_READING, self._abort_unread, self.transport
+            )
+
+    def resume_writing(self) -> None:
+        """Note that it has been, but for a little."""
+        self._await_no_reading()
+        super().resume_writing()
 
     def _await_head(self) -> None:
         if self._head_timer is None:
@@ -73,8 +94,18 @@ class Protocol(web.RequestHandler):
             self._head_timer = None
 
     def _close_if_slow(self) -> None:
-        _log.info("slow_http")
+        _log.info("slow_http", what="request")
         self.force_close()
+
+    def _await_no_reading(self) -> None:
+        if self._reading_timer is not None:
+            self._reading_timer.cancel()
+            self._reading_timer = None
+
+    def _abort_unread(self, transport: Transport) -> None:
+        _log.info("slow_http", what="answer")
+        # Closing would wait for what is not read.
+        transport.abort()
 
     def log_exception(self, *_: Any, **kw: Any) -> None:
         """Log an error of ours with its traceback; whoever sends nonsense cannot fill the log."""

@@ -171,6 +171,55 @@ async def test_a_connection_may_rest_between_requests_and_take_its_time_to_be_an
         assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
 
 
+async def test_a_connection_that_asks_for_nothing_more_is_not_kept_for_ever(
+    api: RunningApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "_SECONDS_IDLE", 0.2)
+    async with connection(api) as (reader, writer):
+        # The beginning of a second request that came with the first does not help either.
+        writer.write(VERSION + b"GET /ver")
+        await reader.readuntil(b"}")
+        assert await reader.read() == b""
+
+
+# Their answers are more than the kernel holds for a reader.
+MANY = 100 * b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def test_an_answer_that_is_not_read_is_not_kept_for_ever(
+    api: RunningApi, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "_SECONDS_FOR_READING", 0.2)
+    async with connection(api) as (reader, writer):
+        writer.write(MANY)
+
+        def given_up() -> list[object]:
+            return [line["what"] for line in log.lines if line["event"] == "slow_http"]
+
+        assert await eventually(given_up, what="nobody waits for the reader") == ["answer"]
+        assert (await reader.read()).count(b"HTTP/1.1 200 ") < 100
+    log.has_no_traceback()
+
+
+async def test_whoever_reads_after_a_while_may_go_on_asking(
+    api: RunningApi, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "_SECONDS_FOR_READING", 2.0)
+    monkeypatch.setattr(protocol, "_SECONDS_FOR_HEAD", 3.0)
+    async with connection(api) as (reader, writer):
+        writer.write(MANY)
+        await eventually(lambda: len(log.requests()) > 10, what="answers are on their way")
+        for _ in range(100):
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+            await reader.readexactly(int(length))
+        async with connection(api) as (idle, _):
+            # It came last, and its time is longer.
+            assert await idle.read() == b""
+        writer.write(VERSION)
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
+
+
 async def test_a_connection_can_go_bad_after_a_good_request(api: RunningApi, log: Log) -> None:
     async with connection(api) as (reader, writer):
         writer.write(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
