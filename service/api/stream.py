@@ -24,7 +24,8 @@ from service.telemetry.metrics import SSE_CLIENTS, SSE_DROPPED
 _KEEP_ALIVE_EVERY = 15.0
 _KEEP_ALIVE: Final = b":\n\n"
 _LONGEST_WRITE = 10.0
-_AUTHORIZE_EVERY = 25.0
+# With the half minute that keys are remembered, within a minute of a revocation.
+_AUTHORIZE_EVERY = 20.0
 _RECONNECT_MS = (500, 1500)
 # What the kernel holds for a client that does not read, instead of megabytes.
 _SEND_BUFFER = 65_536
@@ -123,7 +124,8 @@ async def _follow(
                 await response.write(chunk)
             if reader.has_ended:
                 break
-            frames = await reader.next_batch(_KEEP_ALIVE_EVERY)
+            unsure_in = authorized_at + _AUTHORIZE_EVERY - monotonic()
+            frames = await reader.next_batch(min(_KEEP_ALIVE_EVERY, max(0.0, unsure_in)))
             chunk = b"".join(frame.wire for frame in frames) or _KEEP_ALIVE
             if monotonic() - authorized_at >= _AUTHORIZE_EVERY:
                 await _authorize_again(request)
