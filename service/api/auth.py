@@ -16,7 +16,7 @@ from service.domain.tiers import Tier
 class Principal:
     """The caller of a request.
 
-    `caller` tells credentials apart and holds no secret: `key:<prefix>` or `jwt:<hash of subject>`.
+    `caller` tells credentials apart and holds no secret: `key:<prefix>` or `jwt:<hash of bearer>`.
     """
 
     owner: Owner

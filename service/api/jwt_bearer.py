@@ -91,13 +91,14 @@ class TokenReader:
 
     def _principal(self, claims: Mapping[str, Any]) -> Principal:
         rules = self._rules
-        user = _name_in(claims, rules.user_claim)
-        who = hashlib.sha256(f"{rules.issuer}\n{user}".encode()).hexdigest()
+        owner = Owner(_name_in(claims, rules.tenant_claim), _name_in(claims, rules.user_claim))
+        # A claim that is chosen for the user may be unique within its tenant only.
+        who = "\n".join((rules.issuer, owner.tenant_id, owner.user_id)).encode()
         return Principal(
-            Owner(_name_in(claims, rules.tenant_claim), user),
+            owner,
             _scopes_in(claims.get(rules.scopes_claim)),
             _tier_in(claims.get(rules.tier_claim)),
-            f"jwt:{who[:12]}",
+            f"jwt:{hashlib.sha256(who).hexdigest()[:12]}",
         )
 
 

@@ -69,13 +69,23 @@ async def reader(issuer: Issuer, limits: MemoryLimits, clock: Clock) -> AsyncIte
 async def test_a_token_says_who_its_bearer_is(
     reader: TokenReader, issuer: Issuer, key_id: str
 ) -> None:
-    who = hashlib.sha256(f"{issuer.address}\nalice".encode()).hexdigest()[:12]
+    who = hashlib.sha256(f"{issuer.address}\nacme\nalice".encode()).hexdigest()[:12]
     assert await reader.recognise(issuer.token(key_id)) == Principal(
         Owner("acme", "alice"),
         frozenset({"jobs:read", "jobs:write", "usage:read"}),
         ENTERPRISE,
         f"jwt:{who}",
     )
+
+
+async def test_users_of_one_name_are_told_apart_by_their_tenants(
+    reader: TokenReader, issuer: Issuer
+) -> None:
+    # Else one tenant could use up what another may read in a minute.
+    callers = {
+        (await reader.recognise(issuer.token(tenant=tenant))).caller for tenant in ("acme", "rival")
+    }
+    assert len(callers) == 2
 
 
 @pytest.mark.parametrize(
