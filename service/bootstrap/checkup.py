@@ -1,7 +1,7 @@
 """Looks at everything a service needs, without changing any of it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -20,7 +20,13 @@ from service.domain.models import configured_models
 from service.domain.pricing import cost_usd
 from service.domain.usage import Usage
 from service.postgres.inspection import server_version
-from service.postgres.schema import SchemaMismatch, pending_migrations
+from service.postgres.pool import Database
+from service.postgres.schema import (
+    SchemaMismatch,
+    check_api_role,
+    check_worker_role,
+    pending_migrations,
+)
 from service.settings import Settings
 from service.streams.connection import once_client
 from service.streams.inspection import inspect_redis
@@ -29,6 +35,7 @@ from service.telemetry.logs import get_log
 _SERVER_WITHIN = 10.0
 # The import of the SDK takes seconds.
 _MODEL_WITHIN = 20.0
+
 
 _log = get_log(__name__)
 
@@ -53,6 +60,9 @@ async def check_up(settings: Settings) -> list[Finding]:
         _Check("postgres", _look_at_postgres(settings), "DATABASE_URL"),
         _Check("redis", _look_at_redis(settings), "REDIS_URL"),
     ]
+    if settings.api_database_url is not None:
+        url = settings.api_database_url.get_secret_value()
+        others.append(_Check("role of requests", _look_at_api_role(url), "USA_API_DATABASE_URL"))
     if settings.oidc_issuer is not None:
         others.append(_Check("token issuer", _look_at_issuer(settings), "USA_OIDC_ISSUER"))
     return await _findings(settings, others)
@@ -116,9 +126,29 @@ async def _look_at_postgres(settings: Settings) -> AsyncGenerator[Finding]:
         version = await server_version(database)
         yield Finding.ok("postgres", f"PostgreSQL {version} answers")
         try:
-            yield judge_schema(await pending_migrations(database))
+            missing = await pending_migrations(database)
         except SchemaMismatch as error:
             yield Finding.failed("schema", str(error), "install the version that belongs to it")
+            return
+        yield judge_schema(missing)
+        if not missing:
+            yield await _judge_role("role of workers", check_worker_role(database))
+
+
+async def _look_at_api_role(url: str) -> AsyncGenerator[Finding]:
+    database = Database(url, name="usa-doctor", size=1, row_security=True)
+    try:
+        yield await _judge_role("role of requests", check_api_role(database))
+    finally:
+        await database.close()
+
+
+async def _judge_role(name: str, check: Awaitable[None]) -> Finding:
+    try:
+        await check
+    except SchemaMismatch as error:
+        return Finding.failed(name, str(error), "deploy/README.md tells which role is for what")
+    return Finding.ok(name, "it may do what it must")
 
 
 async def _look_at_redis(settings: Settings) -> AsyncGenerator[Finding]:
@@ -170,7 +200,7 @@ async def _just(finding: Finding) -> AsyncGenerator[Finding]:
 def _secrets_of(settings: Settings) -> list[str]:
     given = [settings.anthropic_api_key] if settings.anthropic_api_key else []
     secrets = [secret.get_secret_value() for secret in given]
-    for url in (settings.redis_url, settings.database_url):
+    for url in (settings.redis_url, settings.database_url, settings.api_database_url):
         parts = urlsplit(url.get_secret_value() if url else "")
         named = [value for name, value in parse_qsl(parts.query) if name == "password"]
         own = [parts.password, unquote(parts.password)] if parts.password else []

@@ -12,7 +12,7 @@ from service.bootstrap.listening import listening
 from service.bootstrap.maintenance import build_maintenance_loops
 from service.bootstrap.worker import running_pool
 from service.domain.errors import Unavailable
-from service.postgres.schema import SchemaMismatch, pending_migrations
+from service.postgres.schema import SchemaMismatch, check_worker_role, pending_migrations
 from service.settings import Settings
 from service.streams.pending import RedisPending
 from service.supervision import Background, Wakeup, retry_while_unavailable
@@ -101,6 +101,7 @@ async def _check_schema(connections: Connections) -> None:
     missing = await pending_migrations(connections.database)
     if missing:
         raise SchemaMismatch(f"migrations are missing ({', '.join(missing)}): run `usa migrate`")
+    await check_worker_role(connections.database)
 
 
 async def _create_streams(connections: Connections) -> None:

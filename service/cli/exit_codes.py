@@ -24,7 +24,7 @@ class ExitCode(IntEnum):
     JOB_CANCELLED = 7, "the job was cancelled"
     JOB_NOT_ENDED = 8, "the job has no result yet"
     CANNOT_START = 9, "a port is taken, an agent is broken, a server program does not start"
-    SCHEMA = 10, "migrations are missing"
+    SCHEMA = 10, "migrations are missing, or a role of Postgres lacks grants or sees too much"
     UNHEALTHY = 11, "`usa doctor` found what keeps the service from working"
     INTERRUPTED = 130, "Ctrl-C; a job that was followed runs on"
 

@@ -90,6 +90,19 @@ async def check_api_role(database: Database) -> None:
         )
 
 
+async def check_worker_role(database: Database) -> None:
+    """Return if a role can run jobs and keep the queue in order; there are no migrations missing.
+
+    Raises `SchemaMismatch`.
+    """
+    row = await database.fetch_one("check_worker_role")
+    if row is None or not row["is_able"]:
+        raise SchemaMismatch(
+            "the role of DATABASE_URL lacks grants: use usa_worker, which "
+            "deploy/postgres/roles.sql makes, or the owner of the schema"
+        )
+
+
 async def pending_migrations(database: Database) -> list[str]:
     """Name the migrations that have not been applied, writing nothing.
 

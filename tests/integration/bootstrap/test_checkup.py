@@ -20,6 +20,7 @@ from service.streams.connection import command_client
 from service.streams.pending import RedisPending
 from tests.fixtures.oidc import Issuer
 from tests.fixtures.plug_ins import install
+from tests.fixtures.servers import as_role
 
 NOBODY = "127.0.0.1:1"
 SECRET = "hush-hush"
@@ -66,6 +67,7 @@ async def test_where_all_is_there_all_is_well(
         "agents",
         "postgres",
         "schema",
+        "role of workers",
         "redis",
         "redis memory",
         "redis persistence",
@@ -99,6 +101,18 @@ async def test_a_migration_that_was_changed_is_told(
     assert found["postgres"].health is Health.OK
     assert found["schema"].health is Health.FAILED
     assert "was changed" in found["schema"].message
+
+
+async def test_the_role_of_each_address_is_looked_at(redis_url: str, migrated_url: str) -> None:
+    worker, api = as_role(migrated_url, "usa_worker"), as_role(migrated_url, "usa_api")
+    right = by_check(await check_up(settings(redis_url, worker, api_database_url=api)))
+    swapped = by_check(await check_up(settings(redis_url, api, api_database_url=worker)))
+    owner = by_check(await check_up(settings(redis_url, worker, api_database_url=migrated_url)))
+    roles = ("role of workers", "role of requests")
+    assert [right[role].health for role in roles] == [Health.OK, Health.OK]
+    assert [swapped[role].health for role in roles] == [Health.FAILED, Health.FAILED]
+    assert "lacks grants" in swapped["role of workers"].message
+    assert "sees every tenant" in owner["role of requests"].message
 
 
 async def test_a_redis_that_may_forget_is_warned_of(

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from service.agent.anthropic_model import MissingApiKey
 from service.bootstrap import Running, running_all_in_one, running_api, running_worker
@@ -20,6 +21,7 @@ from tests.fixtures.database import Observer
 from tests.fixtures.deployment import Deployment
 from tests.fixtures.factories import a_new_job
 from tests.fixtures.proxy import redis_proxy_to
+from tests.fixtures.servers import as_role
 from tests.fixtures.waiting import eventually
 
 Start = Callable[[Settings], AbstractAsyncContextManager[Running]]
@@ -307,3 +309,14 @@ async def test_a_process_is_ready_without_redis_and_not_without_postgres(
         '{"status":"unavailable","checks":{"postgres":"unavailable","redis":"unavailable"}}',
     )
     assert alive[0] == 200
+
+
+@pytest.mark.parametrize("run", EVERY_PROCESS)
+async def test_a_process_whose_role_cannot_run_jobs_does_not_start(
+    deployment: Deployment, migrated_url: str, run: Start
+) -> None:
+    settings = deployment.settings.model_copy(
+        update={"database_url": SecretStr(as_role(migrated_url, "usa_api"))}
+    )
+    with pytest.raises(SchemaMismatch, match="lacks grants"):
+        await _try(run, settings)

@@ -10,7 +10,7 @@ import pytest
 from service.domain.errors import NotFound
 from service.domain.job import JobStatus, Owner
 from service.postgres.pool import Database
-from service.postgres.schema import SchemaMismatch, check_api_role, migrate
+from service.postgres.schema import SchemaMismatch, check_api_role, check_worker_role, migrate
 from tests.fixtures.database import Observer, Stores, api_database, open_stores
 from tests.fixtures.factories import a_checkpoint, a_closing, a_new_job, an_opening, an_owner
 from tests.fixtures.servers import as_role, create_database, drop_database
@@ -259,3 +259,21 @@ async def test_an_api_whose_role_lacks_grants_does_not_start(migrated_url: str) 
             await check_api_role(worker)
     finally:
         await worker.close()
+
+
+async def test_a_process_whose_role_cannot_run_jobs_does_not_start(migrated_url: str) -> None:
+    api = Database(as_role(migrated_url, "usa_api"), name="test")
+    try:
+        with pytest.raises(SchemaMismatch, match="lacks grants"):
+            await check_worker_role(api)
+    finally:
+        await api.close()
+
+
+async def test_workers_and_whoever_owns_the_schema_can_run_jobs(migrated_url: str) -> None:
+    for url in (as_role(migrated_url, "usa_worker"), migrated_url):
+        able = Database(url, name="test")
+        try:
+            await check_worker_role(able)
+        finally:
+            await able.close()
