@@ -1,6 +1,7 @@
 """Looks at everything a service needs, without changing any of it."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ _SERVER_WITHIN = 10.0
 # The import of the SDK takes seconds.
 _MODEL_WITHIN = 20.0
 
+_LONG_SECRET = 8
 
 _log = get_log(__name__)
 
@@ -211,5 +213,11 @@ def _secrets_of(settings: Settings) -> list[str]:
 def _without(secrets: Sequence[str], finding: Finding) -> Finding:
     message = finding.message
     for secret in secrets:
-        message = message.replace(secret, "(hidden)")
+        message = re.sub(_pattern(secret), "(hidden)", message)
     return replace(finding, message=message)
+
+
+def _pattern(secret: str) -> str:
+    # Our own words may hold a short one, and the holes in them would spell it out.
+    text = re.escape(secret)
+    return text if len(secret) >= _LONG_SECRET else rf"(?<!\w){text}(?!\w)"

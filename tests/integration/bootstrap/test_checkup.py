@@ -194,6 +194,18 @@ async def test_no_secret_is_in_what_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     assert "p@ss" not in told
 
 
+async def test_a_short_password_leaves_no_holes_in_our_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def fail(*_: object) -> str:
+        raise RuntimeError("an answer to usa:a@nobody")
+
+    monkeypatch.setattr("service.bootstrap.checkup.server_version", fail)
+    url = f"postgresql://usa:a@{NOBODY}/usa"
+    found = by_check(await check_up(settings(f"redis://{NOBODY}", url)))
+    assert found["postgres"].message == "RuntimeError: an answer to usa:(hidden)@nobody"
+
+
 async def test_a_password_in_the_query_of_an_address_is_a_secret_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
