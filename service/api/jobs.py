@@ -63,12 +63,12 @@ async def _submit(request: web.Request, wait: float) -> web.StreamResponse:
         to.background.spawn(f"ring:{job.id}", ring(to, job))
     links = JobLinks.of(job.id)
     headers = {"Location": links.self}
-    finished = await _wait_for(request, job.id, wait) if wait else None
-    if finished is not None:
-        return FinishedJob(job=finished, links=links).respond(headers=headers)
-    receipt = AcceptedJob(
-        job=JobReceipt.of(job), queue_position=accepted.queue_position, links=links
-    )
+    stands = await _wait_for(request, job, wait) if wait else job
+    if isinstance(stands, JobDocument):
+        return FinishedJob(job=stands, links=links).respond(headers=headers)
+    # What was ahead of it a while ago is no place.
+    position = accepted.queue_position if stands is job else None
+    receipt = AcceptedJob(job=JobReceipt.of(stands), queue_position=position, links=links)
     return receipt.respond(status=202, headers={**headers, **_POLL_AFTER})
 
 
@@ -77,14 +77,17 @@ def _place_to_wait(request: web.Request) -> AbstractContextManager[None]:
     return request.config_dict[WAITS].taken_by(principal.owner, principal.tier.open_waits)
 
 
-async def _wait_for(request: web.Request, job_id: UUID, seconds: float) -> JobDocument | None:
-    """Return a job just accepted if it ends in time; whatever fails now, it stays accepted."""
-    await request.config_dict[ENDINGS].wait(job_id, seconds)
+async def _wait_for(request: web.Request, job: Job, seconds: float) -> JobDocument | Job:
+    """Return how a job just accepted ended in time, or where it stands.
+
+    Whatever fails now, it stays accepted, and is returned as it was.
+    """
+    await request.config_dict[ENDINGS].wait(job.id, seconds)
     try:
-        job = await _find(request, job_id)
-        return await _document(request, job) if job.status.is_terminal else None
+        now = await _find(request, job.id)
+        return await _document(request, now) if now.status.is_terminal else now
     except (Unavailable, NotFound):
-        return None
+        return job
 
 
 async def list_jobs(request: web.Request) -> web.StreamResponse:

@@ -219,3 +219,17 @@ async def test_whoever_waits_too_short_is_told_where_to_look(api: RunningApi) ->
     assert (status, document["job"]["status"]) == (202, "queued")
     assert headers["Location"] == document["links"]["self"]
     assert "Retry-After" in headers
+
+
+async def test_whoever_waits_too_short_is_told_where_the_job_stands_now(
+    api: RunningApi, observer: Observer
+) -> None:
+    waiting = asyncio.create_task(post(api, {"story": STORY}, query="?wait=1.5"))
+    job = await eventually(lambda: only_job(observer), what="the job is accepted")
+    assert job is not None
+    await api.claim(job)
+
+    status, document, _ = await asyncio.wait_for(waiting, 10)
+    assert (status, document["job"]["id"]) == (202, str(job))
+    assert document["job"]["status"] == "processing"
+    assert document["queuePosition"] is None
