@@ -295,6 +295,6 @@ class ProblemDocument(Document):
     """What happened, for programs."""
     errors: list[ProblemError]
     max_bytes: int | None = Field(None, exclude_if=lambda limit: limit is None)
-    """The longest story that the caller's tier allows."""
+    """The longest story that the caller may send."""
     max_iterations: int | None = Field(None, exclude_if=lambda limit: limit is None)
-    """The most iterations that the caller's tier allows."""
+    """The most iterations that a job of the caller may run."""

@@ -21,6 +21,9 @@ class Limited(StrEnum):
     READ = "read"
 
 
+_COUNTED = {Limited.SUBMIT: "submissions", Limited.READ: "reads"}
+
+
 async def limit_rate(request: web.Request, limited: Limited) -> None:
     """Count an authorized request; raises 429 if it is one too many."""
     quota, holder = _allowance(request[PRINCIPAL], limited)
@@ -30,7 +33,9 @@ async def limit_rate(request: web.Request, limited: Limited) -> None:
     told = request[_VERDICT] = await request.config_dict[RATES].take(policy, holder)
     if not told.allowed:
         REQUESTS_LIMITED.labels(what=limited).inc()
-        raise too_many_requests(f"this tier allows {quota} per minute", told.reset)
+        room = f"there is room for one more in {max(1, ceil(told.reset))} s"
+        detail = f"{quota} {_COUNTED[limited]} per minute are allowed; {room}"
+        raise too_many_requests(detail, told.reset)
 
 
 def _allowance(principal: Principal, limited: Limited) -> tuple[int | None, tuple[str, ...]]:

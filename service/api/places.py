@@ -26,7 +26,7 @@ class Places:
         """Hold a place inside this block; raises 429 if the user has `most` already."""
         if most is not None and self._taken[owner] >= most:
             REQUESTS_LIMITED.labels(what=self._what).inc()
-            detail = f"this tier allows {most} of these at a time: each is an open {self._what}"
+            detail = f"{most} open {self._what}s at a time are allowed; let one of yours end first"
             raise too_many_requests(detail, _TRY_AGAIN_AFTER)
         self._taken[owner] += 1
         try:

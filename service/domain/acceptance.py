@@ -58,8 +58,8 @@ def refusal(verdict: Verdict, tier: Tier, standing: Standing, wanted: int) -> Li
             return LimitReached("QUEUE_FULL", message, retry_after=_QUEUE_MOVES)
         case Verdict.CONCURRENT_JOBS:
             message = (
-                f"{standing.active} of your jobs have not ended, and {tier.concurrent_jobs} may be "
-                "queued or processing at the same time; wait for one, or cancel one"
+                f"jobs of yours that are queued or processing: {standing.active} of "
+                f"{tier.concurrent_jobs} that are allowed; wait until one ends, or cancel one"
             )
             return LimitReached("CONCURRENT_JOB_LIMIT", message, retry_after=_SOON)
         case Verdict.REQUESTS_PER_DAY:

@@ -46,7 +46,7 @@ class Tier:
     def story_refusal(self, what: str) -> InvalidInput:
         """Return the error for a story over the limit."""
         return InvalidInput(
-            f"{what}; this tier allows {self.story_bytes}",
+            f"{what}; {self.story_bytes} are allowed",
             code="STORY_TOO_LARGE",
             status=413,
             limits={"maxBytes": self.story_bytes},
@@ -55,7 +55,7 @@ class Tier:
     def check_iterations(self, count: int) -> None:
         """Refuse a job that would run too many iterations; raises `InvalidInput`."""
         if count > self.iterations_per_job:
-            message = f"{count} iterations would run; this tier allows {self.iterations_per_job}"
+            message = f"{count} iterations would run; {self.iterations_per_job} per job are allowed"
             raise InvalidInput(
                 message,
                 code="TOO_MANY_ITERATIONS",

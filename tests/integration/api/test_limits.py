@@ -104,6 +104,9 @@ async def test_a_free_users_first_five_in_a_row_pass_and_the_sixth_is_refused(
     assert remaining == 0
     assert 1 <= reset <= 12
     assert answer.headers["Retry-After"] == str(reset)
+    assert answer.document["detail"] == (
+        f"5 submissions per minute are allowed; there is room for one more in {reset} s"
+    )
     assert refused._value.get() == before + 1
 
 
