@@ -107,7 +107,7 @@ async def test_a_refused_submission_leaves_its_key_free_and_writes_nothing(
     first = await stores.jobs.accept(a_new_job(owner, tier=FREE))
     with pytest.raises(LimitReached) as refusal:
         await stores.jobs.accept(a_new_job(owner, tier=FREE, key="k"))
-    assert "wait for one, or cancel one" in str(refusal.value)
+    assert "wait until one ends, or cancel one" in str(refusal.value)
     assert await observer.value("SELECT count(*) FROM idempotency_keys") == 0
 
     await stores.jobs.cancel_owned(first.job.id, owner.tenant_id, owner.user_id)
