@@ -67,6 +67,11 @@ def refusal(verdict: Verdict, tier: Tier, standing: Standing, wanted: int) -> Li
                 f"{standing.requests} of {tier.requests_per_day} jobs of this day were submitted; "
                 "days end at midnight UTC"
             )
+        case Verdict.TOKENS_PER_DAY if wanted > (tier.tokens_per_day or 0):
+            message = (
+                f"the job is expected to use {wanted} tokens, more than the {tier.tokens_per_day} "
+                "of a whole day; a shorter story or fewer iterations use less"
+            )
         case Verdict.TOKENS_PER_DAY:
             message = (
                 f"the job is expected to use {wanted} tokens; {standing.tokens} of the "

@@ -39,3 +39,9 @@ def test_a_refusal_tells_the_limit_what_is_taken_and_what_to_do(
 @pytest.mark.parametrize("verdict", [Verdict.ACCEPTED, Verdict.BOUND, Verdict.IN_FLIGHT])
 def test_what_is_no_refusal_is_none(verdict: Verdict) -> None:
     assert refusal(verdict, OWN, STANDING, 4000) is None
+
+
+def test_a_job_that_no_day_has_room_for_is_told_so() -> None:
+    refused = refusal(Verdict.TOKENS_PER_DAY, OWN, STANDING, 100_001)
+
+    assert "more than the 100000 of a whole day" in str(refused)
