@@ -66,7 +66,7 @@ async def create_api_key(
         caller=COMMAND_LINE,
         owner=owner,
         key_prefix=key.prefix,
-        scopes=sorted(scopes),
+        scopes=sorted(scope.value for scope in scopes),
         tier=tier,
     )
     return key.text, stored

@@ -139,7 +139,7 @@ async def test_cancelling_and_completing_five_hundred_times_has_one_winner_each_
                 return response.status
 
         async def complete() -> bool:
-            for _ in range(number % 8):  # an HTTP request takes longer than a statement
+            for _ in range(number % 16):  # an HTTP request takes longer than a statement
                 await deployment.stores.database.ping()
             recorded = await deployment.stores.attempts.record_if_current(
                 claim.fence, Complete({"number": number}), final
