@@ -9,6 +9,8 @@
 --   psql -c '\password usa_worker'   and so on
 --
 -- The database belongs to usa_migrate: CREATE DATABASE usa OWNER usa_migrate
+-- Before Postgres 15 its schema does not, and lets everybody in; then there, as an administrator:
+-- ALTER SCHEMA public OWNER TO usa_migrate
 DO $$
 DECLARE
   v_role text;

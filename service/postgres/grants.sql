@@ -18,6 +18,9 @@ BEGIN
     RETURN;
   END IF;
   EXECUTE format('GRANT USAGE ON SCHEMA %I TO usa_api, usa_worker', v_schema);
+  -- In clusters that are older than Postgres 15 everybody may create functions there, and what runs
+  -- as our owner could take one of them for another. Who is not the schema's owner is only warned.
+  EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC, usa_api, usa_worker', v_schema);
   GRANT SELECT ON schema_migrations TO usa_api, usa_worker;
 
   -- Runs jobs and keeps the queue in order, whoever they belong to.

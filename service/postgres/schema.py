@@ -88,6 +88,12 @@ async def check_api_role(database: Database) -> None:
             "the role of USA_API_DATABASE_URL sees every tenant: use usa_api, which "
             "deploy/postgres/roles.sql makes"
         )
+    if not row["is_kept_out"]:
+        raise SchemaMismatch(
+            "the role of USA_API_DATABASE_URL may create objects in the schema of the service, as "
+            "everybody may before Postgres 15: let the schema's owner "
+            "REVOKE CREATE ON SCHEMA public FROM PUBLIC"
+        )
 
 
 async def check_worker_role(database: Database) -> None:

@@ -277,3 +277,22 @@ async def test_workers_and_whoever_owns_the_schema_can_run_jobs(migrated_url: st
             await check_worker_role(able)
         finally:
             await able.close()
+
+
+async def test_nobody_but_the_owner_may_put_a_function_beside_ours(
+    migrated_url: str, stores: Stores, observer: Observer, api: Role
+) -> None:
+    # As it is everywhere before Postgres 15.
+    await observer.run("GRANT CREATE ON SCHEMA public TO PUBLIC")
+    confined = api_database(migrated_url)
+    try:
+        with pytest.raises(SchemaMismatch, match="REVOKE CREATE"):
+            await check_api_role(confined)
+        await migrate(stores.database)
+        await check_api_role(confined)
+    finally:
+        await confined.close()
+    # For `accept_jobs`, which calls it as its owner, this would suit better than that of Postgres.
+    await api.refused(
+        "CREATE FUNCTION hashtextextended(text, integer) RETURNS bigint LANGUAGE sql AS 'SELECT 1'"
+    )
