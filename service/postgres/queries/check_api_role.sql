@@ -1,5 +1,5 @@
--- Say whether this role may accept jobs, whether it is kept from seeing everybody's, and whether it
--- is kept from putting functions beside ours, which `accept_jobs` could take for those of Postgres.
+-- Say whether this role may accept jobs, and what it must not: see or change what is not its own.
+-- A function that it puts beside ours `accept_jobs` could take for one of Postgres.
 SELECT row_security_active('jobs') AS is_confined,
   NOT has_schema_privilege(p.pronamespace, 'CREATE') AS is_kept_out,
   has_function_privilege(p.oid, 'EXECUTE') AND has_table_privilege('api_keys', 'SELECT') AS is_able
