@@ -59,7 +59,8 @@ BEGIN
     IF v_table = 'jobs' THEN
       EXECUTE format(
         'CREATE POLICY api_cancels ON jobs FOR UPDATE TO usa_api'
-        ' USING (%1$s) WITH CHECK (%1$s AND status = ''cancelled'')',
+        ' USING (%1$s AND status IN (''queued'', ''processing''))'
+        ' WITH CHECK (%1$s AND status = ''cancelled'')',
         v_visible
       );
       EXECUTE format(

@@ -126,7 +126,10 @@ async def test_the_api_cannot_write_results(api: Role, job_of: dict[Owner, UUID]
                     await api.connection.execute(statement)
 
 
-async def test_the_api_may_only_cancel_what_it_sees(api: Role, job_of: dict[Owner, UUID]) -> None:
+async def test_the_api_may_only_cancel_what_it_sees_and_what_has_not_ended(
+    api: Role, stores: Stores, job_of: dict[Owner, UUID]
+) -> None:
+    await completed(stores, ANN)
     complete = "UPDATE jobs SET status = 'completed', final_event_id = '1-9'"
     cancel = (
         "UPDATE jobs SET status = 'cancelled', completed_at = clock_timestamp(),"
