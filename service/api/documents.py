@@ -9,6 +9,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from service.api.statuses import JOB_CODES_TOLD
 from service.domain.events import EventType
 from service.domain.iterations import Iteration
 from service.domain.job import Job, JobStatus, JsonObject
@@ -63,10 +64,9 @@ class Progress(Document):
 class JobError(Document):
     """Why a job failed."""
 
-    code: str
+    code: str = Field(description=f"What happened, for programs: {JOB_CODES_TOLD}.")
     message: str
-    retryable: bool = False
-    """Whether the same job may succeed another time."""
+    retryable: bool = Field(False, description="Whether the same job may succeed another time.")
 
 
 class JobSummary(Document):
@@ -292,7 +292,7 @@ class ProblemDocument(Document):
     instance: str
     """The path of the request."""
     code: str
-    """What happened, for programs."""
+    """What happened, for programs; each answer lists those that it can have."""
     errors: list[ProblemError]
     max_bytes: int | None = Field(None, exclude_if=lambda limit: limit is None)
     """The longest story that the caller may send."""

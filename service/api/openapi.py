@@ -1,7 +1,6 @@
 """The OpenAPI 3.1 description, made from the models that validate requests and write answers."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from http import HTTPStatus
 from typing import Any, Final
 
 from aiohttp import web
@@ -15,6 +14,7 @@ from service.api.operation import EVENTS, JSON, Answer, JsonSchema, Operation, P
 from service.api.operations import OPERATIONS
 from service.api.problems import CONTENT_TYPE
 from service.api.routing import Route
+from service.api.statuses import CODES, title_of
 
 DOCUMENT: Final = web.AppKey("openapi", bytes)
 
@@ -175,7 +175,8 @@ def _statuses() -> list[int]:
 def _problem(status: int) -> JsonSchema:
     example = _shown(PROBLEM_EXAMPLES[status])
     content = {CONTENT_TYPE: {"schema": _reference(ProblemDocument), "example": example}}
-    described: JsonSchema = {"description": HTTPStatus(status).phrase, "content": content}
+    codes = ", ".join(f"`{code}`" for code in CODES[status])
+    described: JsonSchema = {"description": f"{title_of(status)}: {codes}", "content": content}
     return described | (_headers(_RETRY_AFTER | _RATE) if status == _TOO_MANY else {})
 
 

@@ -8,6 +8,7 @@ from math import ceil
 from aiohttp import web
 
 from service.api.documents import ProblemDocument, ProblemError
+from service.api.statuses import title_of, usual_code
 from service.domain.acceptance import LimitReached
 from service.domain.errors import (
     FieldError,
@@ -54,7 +55,7 @@ class Problem(ServiceError):
         """Write the problem document."""
         return ProblemDocument(
             type=_TYPE + self.code.lower().replace("_", "-"),
-            title=HTTPStatus(self.status).phrase,
+            title=title_of(self.status),
             status=self.status,
             detail=self.detail[:_LONGEST_DETAIL],
             # A path may hold bytes that are no text.
@@ -137,10 +138,17 @@ def _later(error: IdempotencyInFlight | LimitReached | Unavailable) -> Problem:
 
 
 def _of_http(error: web.HTTPClientError) -> Problem:
-    meaning, allow = HTTPStatus(error.status), error.headers.get("Allow")
+    allow = error.headers.get("Allow")
+    match error.status:
+        case 404:
+            detail = "there is nothing at this path; /docs lists what there is"
+        case 405 if allow:
+            detail = f"this method is not allowed here; use {allow.replace(',', ', ')}"
+        case status:
+            detail = HTTPStatus(status).description or title_of(status)
     return Problem(
         status=error.status,
-        code="VALIDATION_ERROR" if meaning is HTTPStatus.BAD_REQUEST else meaning.name,
-        detail=meaning.description or meaning.phrase,
+        code=usual_code(error.status),
+        detail=detail,
         headers={"Allow": allow} if allow else {},
     )

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from service import supervision
 from service.api import api_keys, endings, followups, middleware, protocol
+from service.api.statuses import CODES
 from service.telemetry import audit
 from service.telemetry.logs import get_log
 from tests.fixtures.api import RunningApi
@@ -91,6 +92,7 @@ async def refusal(api: RunningApi, log: Log, method: str, path: str, **request: 
     document = answer.document
     assert document["status"] == answer.status >= 400
     assert document["code"] == answer.line["code"]
+    assert document["code"] in CODES[answer.status]
     assert document["instance"] == path.partition("?")[0]
     assert document.keys() >= {"type", "title", "detail", "errors"}
     return answer

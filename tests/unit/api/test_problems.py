@@ -62,6 +62,11 @@ def test_an_error_has_its_status_and_code(error: Exception, status: int, code: s
     assert ProblemDocument.model_validate(document).code == code
 
 
+def test_who_asks_in_the_wrong_way_is_told_the_right_one() -> None:
+    problem = problem_of(web.HTTPMethodNotAllowed("PUT", ["GET", "POST"]))
+    assert problem.detail == "this method is not allowed here; use GET, POST"
+
+
 def test_what_went_wrong_inside_stays_inside() -> None:
     for error in (RuntimeError("canary"), Unavailable("canary"), ValueError("canary")):
         body = problem_of(error).respond("/").body
