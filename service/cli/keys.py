@@ -1,6 +1,6 @@
 """API keys: made, listed and revoked in the database."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -116,7 +116,7 @@ def _document(key: "ApiKey") -> dict[str, Any]:
 
 def _row(key: "ApiKey") -> tuple[str, ...]:
     scopes = ",".join(sorted(key.scopes))
-    state = _state(key)
+    state = key_state(key, datetime.now(UTC))
     used = _day(key.last_used_at)
     return (
         key.prefix,
@@ -130,10 +130,13 @@ def _row(key: "ApiKey") -> tuple[str, ...]:
     )
 
 
-def _state(key: "ApiKey") -> str:
+def key_state(key: "ApiKey", now: datetime) -> str:
+    """Say whether a key can be used, and until when."""
     if key.revoked_at is not None:
         return "revoked"
-    return "valid" if key.expires_at is None else f"until {_day(key.expires_at)}"
+    if key.expires_at is None:
+        return "valid"
+    return "expired" if key.expires_at <= now else f"until {_day(key.expires_at)}"
 
 
 def _day(moment: datetime | None) -> str:
