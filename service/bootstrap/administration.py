@@ -109,7 +109,13 @@ async def change_user_limits(
     """Set some limits of a user, and take others from the tier again."""
     async with command_database(settings) as database:
         changed = await PostgresUserLimits(database).change(owner, overrides, tiers)
-    audit("limits.set", Outcome.ALLOWED, caller=COMMAND_LINE, owner=owner)
+    audit(
+        "limits.set",
+        Outcome.ALLOWED,
+        caller=COMMAND_LINE,
+        owner=owner,
+        limits={**overrides, **dict.fromkeys(tiers, "tier")},
+    )
     return changed
 
 

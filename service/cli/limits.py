@@ -126,11 +126,16 @@ def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def _camel(name: str) -> str:
+    first, *more = name.split("_")
+    return first + "".join(map(str.capitalize, more))
+
+
 def _document(limits: "UserLimits") -> dict[str, Any]:
     return {
         "tenantId": limits.owner.tenant_id,
         "userId": limits.owner.user_id,
-        "overrides": limits.overrides,
+        "overrides": {_camel(name): limit for name, limit in limits.overrides.items()},
         "updatedAt": limits.updated_at,
     }
 

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import orjson
 import pytest
+from pydantic.alias_generators import to_camel
 
 from service.domain.tiers import LIMITS
 from tests.integration.cli.usa import Done, Usa
@@ -31,14 +33,24 @@ def test_limits_are_set_one_by_one_and_the_others_stay(service: Usa) -> None:
     change(service, "ann", "--tokens-per-day", "2000000", "--concurrent-jobs", "none")
     change(service, "ann", "--concurrent-jobs", "0", "--story-bytes", "100")
     assert overrides(service, "ann") == [
-        {"tokens_per_day": 2_000_000, "concurrent_jobs": 0, "story_bytes": 100}
+        {"tokensPerDay": 2_000_000, "concurrentJobs": 0, "storyBytes": 100}
     ]
 
 
 @pytest.mark.parametrize("name", sorted(LIMITS))
 def test_every_limit_can_be_set(service: Usa, name: str) -> None:
     change(service, "hal", f"--{name.replace('_', '-')}", "2")
-    assert overrides(service, "hal")[0][name] == 2
+    assert overrides(service, "hal")[0][to_camel(name)] == 2
+
+
+def test_who_set_which_limits_is_on_record(service: Usa) -> None:
+    said = change(
+        service, "gil", "--story-bytes", "100", "--open-waits", "none", "--open-streams", "tier"
+    )
+    record = orjson.loads(said.err)
+    assert (record["event"], record["action"]) == ("audit", "limits.set")
+    assert (record["tenant"], record["user"]) == ("acme", "gil")
+    assert record["limits"] == {"story_bytes": 100, "open_waits": None, "open_streams": "tier"}
 
 
 def test_a_limit_is_taken_from_the_tier_again(service: Usa) -> None:
@@ -46,7 +58,7 @@ def test_a_limit_is_taken_from_the_tier_again(service: Usa) -> None:
     assert overrides(service, "bob") == []
     change(service, "bob", "--requests-per-day", "7", "--requests-per-minute", "none")
     change(service, "bob", "--requests-per-day", "tier")
-    assert overrides(service, "bob") == [{"requests_per_minute": None}]
+    assert overrides(service, "bob") == [{"requestsPerMinute": None}]
 
 
 def test_what_differs_is_shown_of_those_asked_for(service: Usa) -> None:
