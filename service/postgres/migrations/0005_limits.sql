@@ -68,8 +68,9 @@ SECURITY DEFINER
 AS $$
 #variable_conflict use_column
 DECLARE
-  -- As many as all processes together may be committing without having counted each other.
-  c_margin CONSTANT integer := 1000;
+  -- More than all processes together may be committing without having counted each other: each of
+  -- their two lanes holds a hundred. A queue that has come so far does not empty for a while.
+  c_margin CONSTANT integer := greatest(5000, a_queue_limit / 2);
   c_farthest CONSTANT integer := 1001;
   v_item record;
   v_row record;

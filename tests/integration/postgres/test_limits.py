@@ -77,6 +77,20 @@ async def test_the_queue_takes_exactly_as_many_as_it_may_from_everybody_at_once(
     assert await observer.value("SELECT count(*) FROM jobs") == 7
 
 
+async def test_the_queue_takes_no_more_than_it_may_through_many_processes(
+    migrated_url: str, observer: Observer
+) -> None:
+    async with AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(open_stores(migrated_url)) for _ in range(12)]
+        bounded = [with_queue_limit(each, 1200) for each in opened]
+        # Connections first, so that all of them begin together.
+        await asyncio.gather(*(each.accept(a_new_job()) for each in bounded))
+
+        await outcomes(bounded, [a_new_job() for _ in range(1800)])
+
+    assert await observer.value("SELECT count(*) FROM jobs") == 1200
+
+
 async def test_fifty_at_once_with_one_key_are_one_job_through_any_process(
     processes: list[PostgresJobStore], observer: Observer
 ) -> None:
