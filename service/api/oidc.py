@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
 
@@ -43,7 +44,7 @@ class IssuerKeys:
     """Finds keys by id and algorithm, fetching all of them when they are old or one is missing.
 
     A withdrawn key is refused after five minutes, a new one is found within ten seconds. While
-    the issuer is away, known keys stay usable for a day.
+    the issuer is away, known keys stay usable for a day, and only whoever finds that out waits.
     """
 
     def __init__(
@@ -56,23 +57,38 @@ class IssuerKeys:
     ) -> None:
         self._issuer = issuer
         self._algorithms = algorithms
+        self._background = background
         self._clock = clock
         self._keys: SigningKeys = {}
         self._fetched = self._failed = float("-inf")
         self._refresh = SingleFlight("issuer_keys", self._fetch, background)
+        self._looking: asyncio.Task[None] | None = None
 
     async def find(self, key_id: str, algorithm: str) -> PyJWK | None:
         """Return the key; None if the issuer has none such, `Unavailable` if nobody can tell."""
         key, age = self._keys.get((key_id, algorithm)), self._clock() - self._fetched
         if age < (_FRESH_FOR if key else _LOOK_AGAIN_AFTER):
             return key
+        if age > _KEPT_FOR:
+            key = None
+        if key is not None and self._failed > self._fetched:
+            self._look_meanwhile()
+            return key
         try:
             await self._refresh(self._issuer)
         except Unavailable:
-            if key is None or age > _KEPT_FOR:
+            if key is None:
                 raise
             return key
         return self._keys.get((key_id, algorithm))
+
+    def _look_meanwhile(self) -> None:
+        if self._looking is None or self._looking.done():
+            self._looking = self._background.spawn("issuer_keys", self._look())
+
+    async def _look(self) -> None:
+        with suppress(Unavailable):
+            await self._refresh(self._issuer)
 
     async def _fetch(self, issuer: str) -> None:
         if self._clock() - self._failed < _TRY_AGAIN_AFTER:

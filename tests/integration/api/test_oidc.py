@@ -89,6 +89,35 @@ async def test_while_the_issuer_is_away_its_known_keys_stay_usable_for_a_day(
         await keys.find("first", "RS256")
 
 
+async def test_only_the_first_caller_waits_for_an_issuer_that_hangs(
+    keys: IssuerKeys, issuer: Issuer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = asyncio.Event()
+
+    async def hang(_: web.Request) -> web.StreamResponse:
+        await answers.wait()
+        return web.json_response({"issuer": issuer.address, "jwks_uri": issuer.address + KEY_SET})
+
+    assert await keys.find("first", "RS256")
+    issuer.instead[CONFIGURATION] = hang
+    monkeypatch.setattr(oidc, "_ANSWERED_WITHIN", 0.1)
+    clock.seconds += 301
+    assert await keys.find("first", "RS256")
+
+    monkeypatch.setattr(oidc, "_ANSWERED_WITHIN", 3600)
+    clock.seconds += 5
+    async with asyncio.timeout(10):
+        assert await keys.find("first", "RS256")
+
+    del issuer.keys["first"]
+    answers.set()
+
+    async def is_withdrawn() -> bool:
+        return await keys.find("first", "RS256") is None
+
+    await eventually(is_withdrawn, what="the issuer's answer is taken in")
+
+
 async def test_an_issuer_that_is_away_is_tried_again_after_five_seconds(
     keys: IssuerKeys, issuer: Issuer, clock: Clock
 ) -> None:
