@@ -2,6 +2,7 @@
 
 import shlex
 from contextlib import suppress
+from pathlib import Path
 
 import orjson
 
@@ -79,7 +80,7 @@ def _welcome(running: Running, settings: Settings, key: str) -> str:
             "",
             "Or submit it and watch:",
             "",
-            *_commands(address),
+            *_commands(address, settings.home),
             "",
             "Ctrl-C stops it; everything is kept for the next time.",
         ]
@@ -94,7 +95,11 @@ def _curl(address: str, key: str) -> str:
     )
 
 
-def _commands(address: str) -> list[str]:
-    usual = ClientSettings.model_fields["api_url"].default
-    where = "" if address == usual else f"USA_API_URL={address} "
+def _commands(address: str, home: Path) -> list[str]:
+    given = {"USA_API_URL": (address, "api_url"), "USA_HOME": (str(home), "home")}
+    where = "".join(
+        f"{variable}={shlex.quote(value)} "
+        for variable, (value, field) in given.items()
+        if value != str(ClientSettings.model_fields[field].default)
+    )
     return [f"  echo {shlex.quote(_STORY)} | {where}{this_command()} submit - --follow"]

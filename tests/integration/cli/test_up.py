@@ -55,6 +55,29 @@ async def test_the_command_that_it_shows_works_as_it_stands(usa: Usa) -> None:
     assert done.stdout.startswith("# Log in\n")
 
 
+async def test_the_command_that_it_shows_finds_the_key_where_it_is_kept(usa: Usa) -> None:
+    usa.variables["USA_HOME"] = str(usa.folder / "a home")
+    with usa.started("up") as up:
+        printed = await up.prints(READY)
+        shown = re.findall(r"^ *(echo .*)$", printed, re.MULTILINE)
+        del usa.variables["USA_HOME"]
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", shown[0]],
+            cwd=usa.folder,
+            env=usa.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+
+
+async def test_the_record_of_its_key_names_scopes_as_people_do(usa: Usa) -> None:
+    with usa.started("up") as up:
+        await up.prints(READY)
+        assert "scopes=['admin', 'jobs:read'," in up.err
+
+
 async def test_its_key_is_kept_for_this_user_only_and_used_again(usa: Usa) -> None:
     keys = []
     for _ in range(2):
