@@ -14,6 +14,7 @@ READS_WALL_CLOCK = {
     "service/api/api_keys.py",  # when a key expires
     "service/api/submission.py",  # ids that sort
     "service/bootstrap/agents.py",  # which prices are of today
+    "service/cli/keys.py",  # which keys have expired
 }
 
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "dotenv_values"}
