@@ -7,9 +7,10 @@ import pytest
 
 from service.bootstrap.plug_ins import GROUP
 from service.cli.config import settings_table
+from service.domain.events import EventType
 from service.domain.tiers import TIERS, Tier
 from tests.fixtures.plug_ins import PLUG_IN
-from tests.fixtures.readme import README, ROOT, rows, section
+from tests.fixtures.readme import README, ROOT, event_members, rows, section
 
 CRITERIA = rows("What USA-38 asks for")
 
@@ -86,3 +87,7 @@ def test_its_limits_are_those_of_the_tiers() -> None:
 
 def _written(limit: int | None) -> str:
     return "-" if limit is None else f"{limit:,}".replace(",", " ")
+
+
+def test_every_event_is_told() -> None:
+    assert list(event_members()) == [each.value for each in EventType]

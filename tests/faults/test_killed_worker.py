@@ -9,6 +9,7 @@ import pytest
 from service.agent.model_stub import ModelStub
 from service.domain.events import EventId
 from tests.fixtures.processes import Cluster
+from tests.fixtures.readme import event_members
 from tests.fixtures.waiting import eventually
 from tests.fixtures.watching import CurlWatch
 
@@ -116,6 +117,8 @@ async def test_every_watcher_is_told_the_whole_story(cluster: Cluster) -> None:
     events = await watch.ended()
 
     assert events[0].type == "connected"
+    members = event_members()
+    assert [event.type for event in events if event.data.keys() != members[event.type]] == []
     assert [event.type for event in events].count("iteration:complete") == len(ITERATIONS)
     first = next(event.id for event in events if event.id is not None)
     assert first == EventId(1, 1)
