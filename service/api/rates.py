@@ -50,7 +50,8 @@ class Rates:
             told = await self._shared.take(policy, holder)
         except Unavailable as error:
             if self._away_until is None:
-                _log.warning("rates_judged_alone", error=str(error))
+                cause = repr(error.__cause__)
+                _log.warning("rates_judged_alone", error=str(error), cause=cause)
             self._away_until = self._clock() + self._ask_again
             return self._judge_alone(policy, holder)
         self._away_until = None

@@ -2,6 +2,8 @@
 
 from asyncio import timeout
 
+from redis.exceptions import RedisError
+
 from service.domain.errors import Unavailable
 from service.domain.rate_limit import RatePolicy, RateVerdict, verdict
 from service.streams import keys
@@ -21,7 +23,10 @@ class RedisRateLimiter:
         self._patience = patience
 
     async def take(self, policy: RatePolicy, holder: tuple[str, ...]) -> RateVerdict:
-        """Count a request if there is room for it; raises `Unavailable`, within moments."""
+        """Count a request if there is room for it; raises `Unavailable`, within moments.
+
+        That is whatever Redis answers instead: one that forbids this must not stop all requests.
+        """
         try:
             async with timeout(self._patience):
                 with redis_errors():
@@ -33,4 +38,6 @@ class RedisRateLimiter:
                     )
         except TimeoutError:
             raise Unavailable("Redis") from None
+        except RedisError as error:
+            raise Unavailable("Redis") from error
         return verdict(policy, bool(allowed), backlog_us)

@@ -107,6 +107,13 @@ async def test_whoever_asks_is_told_soon_that_redis_is_away(
             await job_streams.commands.config_set("maxmemory", 0)
 
 
+async def test_a_redis_that_refuses_to_count_is_as_good_as_away(job_streams: JobStreams) -> None:
+    # As with rights that do not reach so far, which is another word but no other kind of answer.
+    await job_streams.commands.rpush(keys.rate(FIVE.name, ANN), "not a count")
+    with pytest.raises(Unavailable, match="Redis"):
+        await limiter(job_streams).take(FIVE, ANN)
+
+
 async def test_after_a_redis_that_hung_the_count_goes_on(job_streams: JobStreams) -> None:
     async with redis_proxy_to(job_streams.url) as (proxy, url):
         client = job_streams.client(once_client, "behind-proxy", url=url, timeout=60.0)
