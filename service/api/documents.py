@@ -128,7 +128,7 @@ def _summary(job: Job) -> dict[str, Any]:
 
 
 class JobPage(Document):
-    """A page of jobs, newest first."""
+    """A page of jobs, newest first; shorter than asked for if their stories are long."""
 
     jobs: list[JobSummary]
     next_cursor: str | None

@@ -18,7 +18,7 @@ _SECONDS_FOR_HEAD = 10.0
 # Longer than the proxies in front keep theirs, as a rule, so that they are the ones to close.
 _SECONDS_IDLE = 75.0
 # Longer than a stream waits for its reader, who is then counted as dropped.
-_SECONDS_FOR_READING = 30.0
+_SECONDS_FOR_READING = 15.0
 # How long the rest of a refused body is thrown away, so that its sender reads why; shorter than
 # a shutdown waits.
 _LINGERING = 3.0

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
@@ -34,6 +35,8 @@ from service.telemetry.metrics import JOBS_ENDED, JOBS_PURGED
 
 _MOST_COUNTED = 1000
 _IN_FLIGHT = "a request with this Idempotency-Key is still being decided"
+# Twenty of the longest stories, in characters: a page waits in memory for whoever reads it.
+_LONGEST_PAGE = 1_048_576
 # Each holds its user's lock until all are decided.
 _MOST_TOGETHER = 100
 
@@ -105,7 +108,10 @@ class PostgresJobStore:
         before: tuple[datetime, UUID] | None,
         limit: int,
     ) -> Page:
-        """Read a page of this owner's jobs, newest first, without their results."""
+        """Read a page of this owner's jobs, newest first, without their results.
+
+        Long stories make it shorter than `limit`.
+        """
         place = before or (None, None)
         rows = await self._database.fetch_within(
             tenant_id,
@@ -117,8 +123,8 @@ class PostgresJobStore:
             *place,
             limit + 1,
         )
-        jobs = tuple(job_from(row) for row in rows[:limit])
-        more = len(rows) > limit
+        jobs = tuple(job_from(row) for row in rows[: min(limit, _fitting(rows))])
+        more = len(rows) > len(jobs)
         return Page(jobs, (jobs[-1].created_at, jobs[-1].id) if more else None)
 
     async def cancel_owned(self, job_id: UUID, tenant_id: str, user_id: str | None) -> Job:
@@ -177,6 +183,12 @@ class PostgresJobStore:
     async def clear_event_pending(self, job_id: UUID, final_event_id: EventId) -> None:
         """Note that this terminal event is in the stream; one of a later generation stays owed."""
         await self._attempts.clear_event_pending(job_id, final_event_id)
+
+
+def _fitting(rows: Sequence[Record]) -> int:
+    """Return how many of the rows one answer may hold, at least one."""
+    sizes = accumulate(len(row["story"]) for row in rows)
+    return max(1, sum(size <= _LONGEST_PAGE for size in sizes))
 
 
 def _submission_row(job: NewJob) -> Sequence[Any]:

@@ -8,7 +8,7 @@ import pytest
 from service.domain.errors import JobFinished, NotFound
 from service.domain.job import Job, JobStatus, Owner
 from tests.fixtures.database import Observer, Stores
-from tests.fixtures.factories import an_id, an_owner
+from tests.fixtures.factories import a_new_job, an_id, an_owner
 from tests.integration.postgres.steps import accepted, claimed, completed, retried, row_of
 
 ANN, BOB, EVE = Owner("acme", "ann"), Owner("acme", "bob"), Owner("rival", "ann")
@@ -56,6 +56,26 @@ async def test_a_page_that_is_exactly_full_is_the_last(stores: Stores) -> None:
     pages = await page_ids(stores, ANN, 2)
 
     assert [len(page) for page in pages] == [2, 2]
+
+
+async def test_long_stories_make_pages_shorter_and_none_is_left_out(stores: Stores) -> None:
+    long = 51_200 * "x"
+    news = [a_new_job(ANN, story=long) for _ in range(41)] + [a_new_job(ANN)]
+    for new in news:
+        await stores.jobs.accept(new)
+
+    pages = await page_ids(stores, ANN, 100)
+
+    assert [len(page) for page in pages] == [21, 20, 1]
+    assert [job_id for page in pages for job_id in page] == [new.id for new in news[::-1]]
+    assert [len(page) for page in await page_ids(stores, ANN, 30)] == [21, 20, 1]
+
+
+async def test_a_story_that_is_longer_than_a_page_is_a_page(stores: Stores) -> None:
+    for _ in range(2):
+        await stores.jobs.accept(a_new_job(ANN, story=1_100_000 * "x"))
+
+    assert [len(page) for page in await page_ids(stores, ANN, 100)] == [1, 1]
 
 
 async def test_pages_are_stable_while_jobs_are_added(stores: Stores) -> None:
