@@ -94,6 +94,14 @@ BEGIN
     -- Near the limit one batch is decided after the other, and counts again.
     PERFORM pg_advisory_xact_lock(7697249, 5);
   END LOOP;
+  IF a_queue_limit > 0 AND v_depth + cardinality(a_ids) > a_queue_limit THEN
+    -- What waits for its time, as long as a day for new tokens, keeps nobody else's from its turn.
+    SELECT count(*) INTO v_depth FROM (
+      SELECT 1 FROM jobs
+      WHERE status = 'queued' AND created_at > '-infinity' AND available_at <= clock_timestamp()
+      LIMIT a_queue_limit
+    ) AS due;
+  END IF;
   v_today := (clock_timestamp() AT TIME ZONE 'UTC')::date;
 
   FOR v_item IN

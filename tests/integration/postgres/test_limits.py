@@ -12,9 +12,11 @@ from service.domain.acceptance import LimitReached
 from service.domain.errors import IdempotencyInFlight
 from service.domain.job import NewJob, Owner
 from service.domain.tiers import FREE, PRO, UNLIMITED, Tier
+from service.domain.transitions import Postpone
 from service.postgres.job_store import PostgresJobStore
 from tests.fixtures.database import Observer, Stores, open_stores
 from tests.fixtures.factories import a_delivery, a_new_job, an_owner, terms
+from tests.integration.postgres.steps import claimed
 
 AT_ONCE = 50
 
@@ -202,6 +204,19 @@ async def test_a_full_queue_is_open_again_when_jobs_are_claimed(stores: Stores) 
     await stores.attempts.claim([a_delivery(job.id)], terms())
 
     assert (await bounded.accept(a_new_job())).is_new
+
+
+async def test_jobs_that_wait_for_new_tokens_do_not_fill_the_queue(
+    stores: Stores, observer: Observer
+) -> None:
+    bounded = with_queue_limit(stores, 2)
+    for _ in range(3):
+        claim = await claimed(stores)
+        await stores.attempts.record_if_current(claim.fence, Postpone(3600.0), None)
+
+    assert await outcomes([bounded], [a_new_job() for _ in range(3)]) == {"new": 2, "QUEUE_FULL": 1}
+    await observer.run("UPDATE jobs SET available_at = clock_timestamp()")
+    assert await outcomes([bounded], [a_new_job()]) == {"QUEUE_FULL": 1}
 
 
 async def test_who_waits_too_long_for_a_request_with_the_same_key_is_told_so(
