@@ -46,7 +46,7 @@ class Tier:
     def story_refusal(self, what: str) -> InvalidInput:
         """Return the error for a story over the limit."""
         return InvalidInput(
-            f"{what}; {self.story_bytes} are allowed",
+            f"{what}; a story may have {self.story_bytes}",
             code="STORY_TOO_LARGE",
             status=413,
             limits={"maxBytes": self.story_bytes},
