@@ -36,7 +36,7 @@ from service.domain.errors import (
     NotFound,
     Unavailable,
 )
-from service.domain.iterations import ITERATIONS
+from service.domain.iterations import CONSOLIDATION, ITERATIONS, applicable
 from service.domain.tiers import PRO
 from service.domain.usage import Usage
 from service.ports.queue_control import JobCounts, Pause, StreamCounts
@@ -85,12 +85,12 @@ _LETTER = DeadLetter(
 _PREVIEW = WorkflowPreviewDocument(
     product_type="api",
     verify=True,
-    iterations=("user-roles", "validation", "security", "consolidation"),
+    iterations=(*(each.id for each in applicable("api")), CONSOLIDATION.id),
     models=("claude-sonnet-5-5", "claude-haiku-5-5"),
-    assumed_story_characters=600,
-    calls=CountRange(min=4, usual=8, max=20),
-    tokens=CountRange(min=11_000, usual=21_000, max=64_000),
-    cost_usd=CostRange(min=0.03, usual=0.07, max=0.24),
+    assumed_story_characters=1000,
+    calls=CountRange(min=11, usual=22, max=55),
+    tokens=CountRange(min=59_000, usual=109_000, max=295_000),
+    cost_usd=CostRange(min=0.223, usual=0.23, max=0.721),
 )
 
 EXAMPLES: Final[Mapping[str, Mapping[int, Document]]] = {

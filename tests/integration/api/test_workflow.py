@@ -8,6 +8,7 @@ import pytest
 from service.agent.offline_model import OFFLINE, OfflineModel
 from service.agent.preview import UserStoryPreviewer
 from service.agent.prompts import load_prompts
+from service.api.examples import EXAMPLES
 from service.api.preview_documents import WorkflowPreviewDocument
 from service.domain.usage import Usage
 from tests.fixtures.api import PRICED_ON, RunningApi, running_api
@@ -58,6 +59,13 @@ async def test_what_runs_is_what_a_submission_would_run(api: RunningApi, log: Lo
     seen = await previewed(api, log, "productType=api")
     job = await api.submit(agent="user-story", mode="workflow", options={"productType": "api"})
     assert tuple((await api.get(job))["iterations"]) == seen.iterations
+
+
+async def test_the_example_is_of_what_would_run(api: RunningApi, log: Log) -> None:
+    example = EXAMPLES["preview_workflow"][200]
+    seen = await previewed(api, log, "productType=api")
+    estimates = {"tokens", "cost_usd"}
+    assert example.model_dump(exclude=estimates) == seen.model_dump(exclude=estimates)
 
 
 async def test_quality_model_and_verification_are_chosen_as_for_a_job(
