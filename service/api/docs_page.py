@@ -162,11 +162,11 @@ def _body(operation: JsonSchema) -> Html:
 
 
 def _answers(operation: JsonSchema, document: JsonSchema) -> Iterator[Html]:
-    problems: list[tuple[Html, str]] = []
+    problems: list[tuple[Html, Html]] = []
     for status, answer in operation["responses"].items():
         if "$ref" in answer:
             problem = document["components"]["responses"][answer["$ref"].rpartition("/")[2]]
-            problems.append((element("code", status), problem["description"]))
+            problems.append((element("code", status), prose(problem["description"])))
             continue
         yield element("p", element("code", status), " ", prose(answer["description"]))
         for media_type, content in answer.get("content", {}).items():

@@ -13,6 +13,7 @@ from service.api.docs_page import POLICY, curl, render_page
 from service.api.html import element, joined, prose
 from service.api.openapi import describe
 from service.api.routes import ROUTES
+from service.api.statuses import CODES
 
 _DESCRIPTION = describe(ROUTES, "1.2.3")
 _VOID = {"meta"}
@@ -84,6 +85,12 @@ def test_paths_parameters_statuses_and_examples_are_told() -> None:
         assert {each["name"] for each in operation.get("parameters", ())} <= shown
         assert set(operation["responses"]) <= shown
     assert "019abf52-6d1c-7a35-8a42-1f5b8f0c9d27" in PAGE_BYTES.decode()
+
+
+def test_every_code_of_a_refusal_is_told_as_code() -> None:
+    told = {code for codes in CODES.values() for code in codes}
+    # No operation of the description can be asked with a wrong method.
+    assert told - set(PAGE.texts) == {"METHOD_NOT_ALLOWED"}
 
 
 def test_members_of_objects_inside_an_object_are_told() -> None:
