@@ -61,6 +61,15 @@ def _http_address(text: str) -> str:
     return text
 
 
+def _key(secret: SecretStr) -> SecretStr:
+    # One that was read from a file ends with a line end.
+    text = secret.get_secret_value().strip()
+    if not text or not (text.isascii() and text.isprintable()):
+        raise ValueError("it holds characters that no key has")
+    return SecretStr(text)
+
+
+Key = Annotated[SecretStr, AfterValidator(_key)]
 RedisAddress = Annotated[SecretStr, AfterValidator(_redis_address)]
 PostgresAddress = Annotated[SecretStr, AfterValidator(_postgres_address)]
 HttpAddress = Annotated[str, AfterValidator(_http_address)]
@@ -105,7 +114,7 @@ class ClientSettings(BaseSettings):
     api_url: HttpAddress = Field(
         "http://127.0.0.1:3000", description="The service that clients talk to."
     )
-    api_key: SecretStr | None = Field(
+    api_key: Key | None = Field(
         None, description="The key that clients send; else the file `key` in USA_HOME."
     )
 
@@ -184,7 +193,7 @@ class Settings(BaseSettings):
     model: Literal["anthropic", "offline"] = Field(
         "anthropic", description="Who writes: Claude, or the offline rules that call nobody."
     )
-    anthropic_api_key: SecretStr | None = Field(
+    anthropic_api_key: Key | None = Field(
         None,
         validation_alias=_either("ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY"),
         description="Key of the Claude API; workers need it, the API does not.",

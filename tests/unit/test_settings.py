@@ -221,6 +221,23 @@ def test_no_secret_shows_in_any_form_of_the_settings(environment: pytest.MonkeyP
     assert SECRET not in repr(ClientSettings())
 
 
+@pytest.mark.parametrize("name", ["ANTHROPIC_API_KEY", "USA_API_KEY"])
+def test_a_key_from_a_file_is_taken_and_what_no_header_can_hold_is_refused(
+    environment: pytest.MonkeyPatch, name: str
+) -> None:
+    def key() -> str:
+        read_one = Settings().anthropic_api_key or ClientSettings().api_key
+        assert read_one is not None
+        return read_one.get_secret_value()
+
+    environment.setenv(name, f"{SECRET}\n")
+    assert key() == SECRET
+    for wrong in ("two\nlines", "sch\u00f6n", " "):
+        environment.setenv(name, wrong)
+        with pytest.raises(ValidationError, match="characters that no key has"):
+            key()
+
+
 @pytest.mark.parametrize(
     "wrong", [{"USA_LEASE": "1"}, {"PORT": SECRET}, {"REDIS_URL": f"http://:{SECRET}@redis"}]
 )
