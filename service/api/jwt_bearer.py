@@ -12,7 +12,7 @@ from service.api.auth import Principal, refused
 from service.api.oidc import IssuerKeys
 from service.api.user_limits import UserLimits
 from service.domain.api_keys import Scope
-from service.domain.job import Owner
+from service.domain.job import Owner, is_name
 from service.domain.tiers import FREE, UNLIMITED, Tier, tier_named
 from service.telemetry.logs import get_log
 
@@ -21,7 +21,6 @@ _log = get_log(__name__)
 # Access and identity tokens; others of the same issuer, as for logging out, open nothing here.
 _TYPES: Final = frozenset({"jwt", "at+jwt"})
 _TIMES: Final = ("exp", "nbf", "iat")
-_LONGEST_NAME: Final = 200
 _SCOPES: Final = frozenset(scope.value for scope in Scope)
 
 
@@ -108,7 +107,7 @@ def _is_time(value: object) -> bool:
 
 def _name_in(claims: Mapping[str, Any], claim: str) -> str:
     name = claims.get(claim)
-    if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME or not name.isprintable():
+    if not isinstance(name, str) or not is_name(name):
         raise InvalidTokenError(f"{claim} is missing, or is no name")
     return name
 

@@ -10,7 +10,7 @@ from service.cli.failures import Failure
 from service.cli.options import AsJson
 from service.cli.output import note, print_json, show, table
 from service.domain.api_keys import Scope
-from service.domain.job import Owner
+from service.domain.job import Owner, is_name
 from service.domain.tiers import FREE, TIERS
 
 if TYPE_CHECKING:
@@ -31,10 +31,21 @@ def _check_tier(name: str) -> str:
     return name
 
 
+def _check_name(name: str) -> str:
+    if not is_name(name):
+        raise typer.BadParameter("give 1 to 200 characters that can be shown")
+    return name
+
+
 @app.command("create")
 def create(
-    tenant: Annotated[str, typer.Option(help="Whose jobs it reaches: the organisation.")],
-    user: Annotated[str, typer.Option(help="Whose jobs it reaches: the person or program.")],
+    tenant: Annotated[
+        str, typer.Option(callback=_check_name, help="Whose jobs it reaches: the organisation.")
+    ],
+    user: Annotated[
+        str,
+        typer.Option(callback=_check_name, help="Whose jobs it reaches: the person or program."),
+    ],
     name: Annotated[str, typer.Option(help="What to know it by later.")] = "",
     scope: Annotated[list[Scope] | None, typer.Option(help="What it may do; repeatable.")] = None,
     tier: Annotated[

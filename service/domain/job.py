@@ -11,6 +11,7 @@ from service.domain.tiers import Tier
 JsonObject: TypeAlias = dict[str, Any]
 
 DEFAULT_AGENT = "user-story"
+_LONGEST_NAME = 200
 
 
 class JobStatus(StrEnum):
@@ -37,6 +38,11 @@ class Owner:
 
     tenant_id: str
     user_id: str
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text can be the name of a tenant or of a user."""
+    return 0 < len(text) <= _LONGEST_NAME and text.isprintable()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -182,6 +182,14 @@ def test_a_key_that_the_service_does_not_know_is_told(service: Usa) -> None:
     assert "USA_API_KEY" in done.err
 
 
+@pytest.mark.parametrize("name", ["", "a\nb", "n" * 201])
+def test_a_key_is_somebodys(service: Usa, name: str) -> None:
+    for whose in (("--tenant", name, "--user", "ann"), ("--tenant", "acme", "--user", name)):
+        refused = service.run("keys", "create", *whose)
+        assert refused.code == 2
+        assert "1 to 200 characters" in refused.err
+
+
 def test_a_key_is_made_used_listed_and_revoked_beside_a_running_service(service: Usa) -> None:
     made = service.run("keys", "create", "--tenant", "acme", "--user", "ann", "--name", "of a test")
     text = made.out.strip()
