@@ -82,7 +82,7 @@ class JobSummary(Document):
     """The iterations that run, in their order."""
     options: dict[str, Any]
     attempt: int
-    """Grows with every start; the ids of events begin with it."""
+    """Grows with every start, cancellation and redrive; ids of events begin with it."""
     created_at: datetime
     available_at: datetime | None
     """When a job that waits for another attempt may start; null for all others."""
