@@ -24,6 +24,8 @@ _SECONDS_FOR_READING = 15.0
 _LINGERING = 3.0
 _LONGEST_LINE: Final = 8190
 _MOST_HEADERS: Final = 100
+# The library repeats an `Expect` that it does not know, even one that is no text.
+_MALFORMED: Final = (HttpProcessingError, UnicodeEncodeError)
 
 
 class Protocol(web.RequestHandler):
@@ -110,7 +112,7 @@ class Protocol(web.RequestHandler):
     def log_exception(self, *_: Any, **kw: Any) -> None:
         """Log an error of ours with its traceback; whoever sends nonsense cannot fill the log."""
         error = kw.get("exc_info")
-        if isinstance(error, HttpProcessingError):
+        if isinstance(error, _MALFORMED):
             _log.info("malformed_http", error=type(error).__name__)
         # The last two come after an answer, while the rest of a body is thrown away.
         elif not isinstance(error, web.RequestPayloadError | ConnectionError):
@@ -146,7 +148,7 @@ def _problem(error: BaseException | None) -> Problem:
             code=HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE.name,
             detail=f"a line of the request's head has more than {_LONGEST_LINE} bytes",
         )
-    if isinstance(error, HttpProcessingError):
+    if isinstance(error, _MALFORMED):
         detail = f"this is no HTTP request, or it has more than {_MOST_HEADERS} headers"
         return Problem(status=HTTPStatus.BAD_REQUEST, code="VALIDATION_ERROR", detail=detail)
     return INTERNAL_ERROR
