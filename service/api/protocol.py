@@ -58,6 +58,15 @@ class Protocol(web.RequestHandler):
         super().connection_made(transport)
         self._await_head()
 
+    async def start(self) -> None:
+        """Answer requests until the connection ends, which a request without an address does."""
+        try:
+            await super().start()
+        except Exception as error:  # noqa: BLE001 - what the library makes no request of
+            # Nobody else would close it, or take note of its next request.
+            _log.info("malformed_http", error=type(error).__name__)
+            self.force_close()
+
     def data_received(self, data: bytes) -> None:
         """Take what has arrived, and note whether it is a request, or the beginning of one."""
         requests = self._request_count

@@ -96,6 +96,15 @@ async def test_what_is_no_http_is_refused_with_a_problem_and_one_line_without_it
     assert (await exchange(api, log, "GET", "/healthz")).status == 200
 
 
+async def test_a_request_without_an_address_ends_its_connection(api: RunningApi, log: Log) -> None:
+    async with connection(api) as (reader, writer):
+        writer.write(b"CONNECT \r\nHost: x\r\n\r\n")
+        assert await reader.read() == b""
+    assert [line["event"] for line in log.lines] == ["malformed_http"]
+    log.has_no_traceback()
+    assert log.library.records == []
+
+
 @pytest.mark.parametrize("path", ["/version", "/nowhere"])
 async def test_what_the_library_refuses_by_itself_is_a_problem_too(
     api: RunningApi, log: Log, path: str
