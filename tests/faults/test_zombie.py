@@ -141,11 +141,13 @@ async def test_answers_that_wait_for_it_are_paid_and_not_kept(
         "USA_CONCURRENCY": str(JOBS),
     }
     await cluster.start_api()
-    (zombie,) = await cluster.start_workers(1)
+    # Awake, it must learn from the write that it is fenced, not from a renewal that comes first.
+    (zombie,) = await cluster.start_workers(1, USA_LEASE="300", USA_RENEW_EVERY="90")
     jobs = await submit_stories(cluster, JOBS)
     await eventually(lambda: len(being_written(slow_stub)) == JOBS, within=20, what="all are read")
     await freeze(zombie)
     unread = being_written(slow_stub)
+    await cluster.rows("UPDATE jobs SET lease_until = clock_timestamp() RETURNING id")
     await cluster.start_workers(HEIRS)
     assert await cluster.all_ended(JOBS, within=40) == {"completed": JOBS}
     await nothing_went_wrong(cluster, dict.fromkeys(jobs, "completed"))
