@@ -1,6 +1,7 @@
 """Secrets are seen by their owners and nowhere else, whatever goes wrong."""
 
 import asyncio
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -189,12 +190,13 @@ async def _send_raw(address: str, request: str) -> str:
     split = urlsplit(address)
     reader, writer = await asyncio.open_connection(split.hostname, split.port)
     try:
-        writer.write(request.encode())
-        await writer.drain()
-        writer.write_eof()
+        with suppress(ConnectionError):  # a long head is answered before all of it was sent
+            writer.write(request.encode())
+            await writer.drain()
+            writer.write_eof()
         async with asyncio.timeout(20):
             return (await reader.read()).decode(errors="replace")
-    except ConnectionResetError:
+    except ConnectionError:
         return ""
     finally:
         writer.close()
