@@ -190,7 +190,7 @@ async def _send_raw(address: str, request: str) -> str:
     split = urlsplit(address)
     reader, writer = await asyncio.open_connection(split.hostname, split.port)
     try:
-        with suppress(ConnectionError):  # a long head is answered before all of it was sent
+        with suppress(OSError):  # a long head is answered before all of it was sent
             writer.write(request.encode())
             await writer.drain()
             writer.write_eof()
