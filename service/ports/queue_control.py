@@ -44,12 +44,16 @@ class StreamCounts:
     consumers: int
 
 
-class QueueControl(Protocol):
+class PauseState(Protocol):
     """Whether workers may start jobs: one answer for all of them."""
 
     async def current_pause(self) -> Pause | None:
         """Return the pause under way."""
         ...
+
+
+class QueueControl(PauseState, Protocol):
+    """What those may do who operate the queue."""
 
     async def pause(self, by: str, reason: str | None) -> Pause:
         """Let no worker start another job; pausing again changes nothing."""

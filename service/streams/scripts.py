@@ -177,4 +177,4 @@ def leave_budget(*, queue: str, tickets: str, ticket: str) -> int:
 @Script
 def take_request(*, rate: str, interval_us: int, burst_us: int) -> tuple[int, int]:
     """Count a request if there is room for it; returns whether there was, and the backlog in us."""
-    raise NotImplementedError
+    raise NotImplementedError  # a declaration for `Script`, which runs take_request.lua instead

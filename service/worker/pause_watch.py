@@ -1,7 +1,7 @@
 """Learns whether the queue is paused, and keeps the slots closed while it is."""
 
 from service.ports.queue import Wake
-from service.ports.queue_control import QueueControl
+from service.ports.queue_control import PauseState
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import PAUSED
 from service.worker.slots import Slots
@@ -16,7 +16,7 @@ class PauseWatch:
     have opened.
     """
 
-    def __init__(self, control: QueueControl, slots: Slots, *, on_resume: Wake) -> None:
+    def __init__(self, control: PauseState, slots: Slots, *, on_resume: Wake) -> None:
         self._control = control
         self._slots = slots
         self._on_resume = on_resume

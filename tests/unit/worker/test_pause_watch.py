@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from service.domain.errors import Unavailable
-from service.ports.queue_control import JobCounts, Pause
+from service.ports.queue_control import Pause
 from service.telemetry.metrics import REGISTRY
 from service.worker.pause_watch import PauseWatch
 from service.worker.slots import Slots
@@ -23,15 +23,6 @@ class Control:
         if isinstance(self.says, Unavailable):
             raise self.says
         return self.says
-
-    async def pause(self, by: str, reason: str | None) -> Pause:
-        raise NotImplementedError
-
-    async def resume(self) -> bool:
-        raise NotImplementedError
-
-    async def count_jobs(self) -> JobCounts:
-        raise NotImplementedError
 
 
 class Worker:
