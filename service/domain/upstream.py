@@ -40,6 +40,10 @@ class Cost:
     input: int = 0
     output: int = 0
 
+    def limited_by(self, limits: Rates) -> "Cost":
+        """Return what of it counts where these limits hold: nothing of a kind without one."""
+        return Cost(**{kind: getattr(self, kind) for kind in _limited(limits)})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:

@@ -84,7 +84,8 @@ class UpstreamGate:
             cost=forecast.expect(estimated, request.max_output_tokens),
             configured=self._terms.limits,
         )
-        alone = await self._wait(demand, while_waiting)
+        turn, alone = await self._wait(demand, while_waiting)
+        reserved = demand.cost.limited_by(turn.limits)
         meter.on_limits = lambda observed: self._observe(request.model, observed)
         pause = 0.0
         try:
@@ -94,19 +95,19 @@ class UpstreamGate:
             pause = _pause(failure)
             raise
         finally:
-            self._settle(demand, alone, cost_of(meter.usage), pause)
+            self._settle(request.model, reserved, alone, cost_of(meter.usage), pause)
 
     async def _wait(
         self, demand: Demand, while_waiting: Callable[[float], Awaitable[None]]
-    ) -> TokenBucket | None:
-        """Return once it is the call's turn; the bucket if this worker decided that alone."""
+    ) -> tuple[Turn, TokenBucket | None]:
+        """Return the call's turn once it has come; the bucket if this worker decided alone."""
         started = monotonic()
         try:
             with UPSTREAM_WAITING.track_inprogress():
                 while True:
                     turn, alone = await self._ask(demand)
                     if turn.granted:
-                        return alone
+                        return turn, alone
                     if monotonic() - started > self._terms.max_wait:
                         raise _overdue(self._terms.max_wait, turn.wait)
                     await while_waiting(turn.wait)
@@ -132,7 +133,8 @@ class UpstreamGate:
 
     def _decide_alone(self, demand: Demand, error: Unavailable) -> tuple[Turn, TokenBucket]:
         last = self._last.get(demand.model)
-        share = last.limits.share(max(1, last.peers)) if last else _ASSUMED
+        is_known = last and last.limits != Rates()
+        share = last.limits.share(max(1, last.peers)) if last and is_known else _ASSUMED
         rates = share.lower_of(demand.configured)
         bucket = self._alone.get(demand.model)
         if bucket is None:
@@ -146,18 +148,19 @@ class UpstreamGate:
     def _observe(self, model: str, observed: Observed) -> None:
         self._correct("observe", self._budget.observe(model, observed))
 
-    def _settle(self, demand: Demand, alone: TokenBucket | None, used: Cost, pause: float) -> None:
+    def _settle(
+        self, model: str, reserved: Cost, alone: TokenBucket | None, used: Cost, pause: float
+    ) -> None:
         for kind in KINDS:
-            UPSTREAM_USED.labels(model=demand.model, kind=kind).inc(getattr(used, kind))
+            UPSTREAM_USED.labels(model=model, kind=kind).inc(getattr(used, kind))
         if pause:
-            _log.warning("upstream_pause", model=demand.model, seconds=pause)
-            UPSTREAM_PAUSES.labels(model=demand.model).inc()
-        reserved = demand.cost
+            _log.warning("upstream_pause", model=model, seconds=pause)
+            UPSTREAM_PAUSES.labels(model=model).inc()
         if alone is not None:
             alone.give_back(reserved)
             alone.give_back(used, -1)
             reserved = Cost()
-        settlement = Settlement(model=demand.model, reserved=reserved, used=used, pause=pause)
+        settlement = Settlement(model=model, reserved=reserved, used=used, pause=pause)
         self._correct("settle", self._budget.settle(settlement))
 
     def _correct(self, what: str, writing: Coroutine[Any, Any, None]) -> None:

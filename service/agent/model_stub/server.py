@@ -179,12 +179,22 @@ class ModelStub:
         )
         call.status = 200
         await response.prepare(request)
-        try:
-            await _send(response, call, script, prompt)
-        finally:
-            self._limiter.charge(call.body["model"], Cost(output=call.billed.output))
+        await self._send(response, call, script, prompt)
         call.completed = script.completes
         return await self._end(request, response, script.ending)
+
+    async def _send(
+        self, response: web.StreamResponse, call: StubCall, script: Script, prompt: Usage
+    ) -> None:
+        characters = 0
+        for frame in script.frames:
+            await _wait(frame)
+            await response.write(frame.data)
+            characters += len(frame.text)
+            before, call.billed = call.billed, prompt + Usage(output=count_tokens(characters))
+            # Limits of output are those of the moment, not of the answer's end.
+            produced = call.billed.output - before.output
+            self._limiter.charge(call.body["model"], Cost(output=produced))
 
     async def _end(
         self, request: web.Request, response: web.StreamResponse, ending: Ending
@@ -197,17 +207,6 @@ class ModelStub:
 
 
 _ENDINGS = {FaultKind.STALL: Ending.STALL, FaultKind.ABORT: Ending.ABORT}
-
-
-async def _send(
-    response: web.StreamResponse, call: StubCall, script: Script, prompt: Usage
-) -> None:
-    characters = 0
-    for frame in script.frames:
-        await _wait(frame)
-        await response.write(frame.data)
-        characters += len(frame.text)
-        call.billed = prompt + Usage(output=count_tokens(characters))
 
 
 async def _wait(frame: Frame) -> None:

@@ -1,5 +1,6 @@
 """Rate limits: what the stand-in for the API enforces, and what the adapter reads of them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,6 +12,7 @@ from service.agent.model_stub import Fault, FaultKind, ModelStub
 from service.domain.errors import ModelFailure
 from service.domain.upstream import Observed, Rates
 from service.domain.usage import UsageMeter
+from tests.fixtures.waiting import eventually
 from tests.integration.agent.calls import ask, make_model
 
 # A quarter of a minute's limit may be taken at once.
@@ -70,6 +72,19 @@ async def test_a_call_too_many_is_refused_with_the_time_to_wait(limited: Anthrop
     assert 1 <= caught.value.retry_after <= 8
     assert [observed.limits for observed in heard] == [LIMITS]
     assert meter.usage.total == 0
+
+
+async def test_output_is_charged_while_it_is_written() -> None:
+    stub = ModelStub(limits=Rates(output=4))
+    stub.queue_faults(Fault(kind=FaultKind.STALL, after=1_000_000))
+    async with calling(stub) as model:
+        endless = asyncio.create_task(ask(model))
+        await eventually(lambda: [call for call in stub.calls if call.billed.output > 1])
+        with pytest.raises(ModelFailure, match="status 429"):
+            await ask(model)
+        assert not endless.done()
+        endless.cancel()
+        await asyncio.gather(endless, return_exceptions=True)
 
 
 async def test_what_the_cache_gives_is_not_charged() -> None:

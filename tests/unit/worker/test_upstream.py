@@ -80,12 +80,23 @@ async def test_a_model_without_an_upstream_asks_nobody(
 async def test_a_call_reserves_an_estimate_and_settles_what_it_took(
     gate: UpstreamGate, budget: MemoryBudget
 ) -> None:
+    budget.limits = Rates(requests=50, input=30_000, output=8_000)
     await passes(gate, used=Usage(input=30, output=5, cache_read=40))
     (settled,) = await eventually(lambda: budget.settled)
     assert settled.reserved == budget.demands[0].cost == Cost(requests=1, input=70, output=10)
     assert settled.used == Cost(requests=1, input=30, output=5)
     assert settled.pause == 0
     assert budget.demands[0].user == "acme/ann"
+
+
+async def test_a_call_gives_back_nothing_of_limits_that_were_not_known_when_it_passed(
+    gate: UpstreamGate, budget: MemoryBudget
+) -> None:
+    budget.limits = Rates(input=30_000)
+    await passes(gate, used=Usage(input=30, output=5, cache_read=40))
+    (settled,) = await eventually(lambda: budget.settled)
+    assert settled.reserved == Cost(input=70)
+    assert settled.used == Cost(requests=1, input=30, output=5)
 
 
 async def test_a_call_that_was_never_made_gives_everything_back(
@@ -203,6 +214,15 @@ class TestWithoutRedis:
         await passes(gate)
         assert await _is_held_up(gate)
 
+    async def test_a_worker_that_went_before_the_limits_were_known_assumes_the_lowest(
+        self, gate: UpstreamGate, budget: MemoryBudget
+    ) -> None:
+        budget.limits = Rates()
+        await passes(gate)
+        budget.is_away = True
+        await passes(gate)
+        assert await _is_held_up(gate)
+
     async def test_a_configured_limit_holds_all_the_same(
         self, budget: MemoryBudget, background: Background
     ) -> None:
@@ -217,6 +237,7 @@ class TestWithoutRedis:
         budget: MemoryBudget,
         logged: list[MutableMapping[str, Any]],
     ) -> None:
+        budget.limits = Rates(requests=600)
         alone = counted("usa_upstream_turns_alone_total", model=REQUEST.model)
         lost = counted("usa_upstream_corrections_lost_total", what="settle")
         await passes(gate)
