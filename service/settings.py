@@ -171,6 +171,10 @@ class Settings(BaseSettings):
         60.0,
         description="How long running jobs may go on after SIGTERM before they are handed back.",
     )
+    drain_delay: Annotated[float, Field(ge=0, le=600)] = Field(
+        0.0,
+        description="How long an API still answers after SIGTERM, not ready, closing connections.",
+    )
     max_errors: Annotated[int, Field(ge=1, le=100)] = Field(
         3, description="Attempts that may end in a retryable error."
     )

@@ -1,6 +1,6 @@
 """What the API's handlers need, built once by bootstrap."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,13 +22,17 @@ from service.ports.usage import UsageStore
 from service.supervision import Background
 
 
+def _stays() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiDependencies:
     """Stores, streams and limits; durations in seconds.
 
     `probe_postgres` decides readiness; without Redis (`probe_redis`) the API is ready but
-    degraded. `wake_relay` makes the relay look for queued jobs at once; `tokens`
-    recognises JWTs, where an issuer is trusted.
+    degraded, and once it `is_leaving` it is not ready. `wake_relay` makes the relay look for
+    queued jobs at once; `tokens` recognises JWTs, where an issuer is trusted.
     """
 
     jobs: JobStore
@@ -55,6 +59,7 @@ class ApiDependencies:
     cors_origins: tuple[str, ...] = ()
     serve_metrics: bool = False
     offline: bool = False
+    is_leaving: Callable[[], bool] = _stays
     tokens: Recognise | None = None
 
 

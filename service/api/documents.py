@@ -250,7 +250,7 @@ class Health(Document):
 
 
 class Readiness(Document):
-    """Whether the process can take requests: `ok`, `degraded` or `unavailable`."""
+    """Whether the process can take requests: `ok`, `degraded`, `unavailable` or `draining`."""
 
     status: str
     checks: dict[str, str]

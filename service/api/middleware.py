@@ -12,6 +12,7 @@ from structlog.contextvars import bound_contextvars
 
 from service.api.audit import record_decision
 from service.api.auth import PRINCIPAL
+from service.api.dependencies import DEPENDENCIES
 from service.api.headers import protect
 from service.api.problems import INTERNAL_ERROR, problem_of
 from service.domain.errors import Unavailable
@@ -51,6 +52,9 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
             response = _answer(request, error, outcome)
         finally:
             _record(request, outcome, perf_counter() - started)
+    if request.app[DEPENDENCIES].is_leaving() and not response.prepared:
+        # Its client asks somebody else next, instead of meeting a connection that is being closed.
+        response.force_close()
     return response
 
 

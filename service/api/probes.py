@@ -25,12 +25,12 @@ async def answer_healthz(request: web.Request) -> web.StreamResponse:  # noqa: A
 
 
 async def answer_readyz(request: web.Request) -> web.StreamResponse:
-    """Say whether requests can be served: never without Postgres, degraded without Redis."""
+    """Say whether requests can be served: not without Postgres, degraded without Redis."""
     to = request.config_dict[DEPENDENCIES]
     postgres, redis = await gather(check(to.probe_postgres), check(to.probe_redis))
     checks = {"postgres": _OK if postgres else _AWAY, "redis": _OK if redis else _AWAY}
-    if not postgres:
-        readiness = Readiness(status=_AWAY, checks=checks)
+    if to.is_leaving() or not postgres:
+        readiness = Readiness(status="draining" if to.is_leaving() else _AWAY, checks=checks)
         return readiness.respond(status=503, headers={"Retry-After": "2"})
     return Readiness(status=_OK if redis else "degraded", checks=checks).respond()
 

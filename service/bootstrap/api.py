@@ -1,6 +1,6 @@
 """Builds the HTTP API and opens its port."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from service import __version__
@@ -75,6 +75,7 @@ async def serving_api(
     vital: Background,
     *,
     wake_relay: Wakeup,
+    is_leaving: Callable[[], bool],
     serve_metrics: bool,
 ) -> AsyncIterator[str]:
     """Serve the API inside this block; yields its base URL."""
@@ -116,6 +117,7 @@ async def serving_api(
                 default_deadline=settings.job_deadline,
                 cors_origins=settings.cors_origins,
                 serve_metrics=serve_metrics,
+                is_leaving=is_leaving,
                 offline=settings.model == "offline",
                 tokens=token_recogniser(settings, background, PostgresUserLimits(requests)),
             )

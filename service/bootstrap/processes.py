@@ -121,6 +121,8 @@ async def running_api(settings: Settings) -> AsyncIterator[Running]:
     async with _process(settings, "api") as process, AsyncExitStack() as stack:
         metrics = await stack.enter_async_context(_monitoring(process))
         address = await stack.enter_async_context(_api(process, serve_metrics=False))
+        # Whoever sends requests here learns meanwhile that it should not.
+        stack.push_async_callback(asyncio.sleep, settings.drain_delay)
         stack.callback(process.leaving.set)
         yield Running(address=address, metrics_address=metrics, crashed=process.crashed)
 
@@ -158,6 +160,7 @@ def _api(process: _Process, *, serve_metrics: bool) -> AbstractAsyncContextManag
         process.background,
         process.vital,
         wake_relay=process.wake_relay,
+        is_leaving=process.leaving.is_set,
         serve_metrics=serve_metrics,
     )
 

@@ -34,6 +34,18 @@ async def test_the_version_says_who_writes(stores: Stores, redis_url: str, log: 
     assert document == {"name": "user-story-service", "version": "1.2.3", "offline": True}
 
 
+async def test_one_that_leaves_answers_and_sends_its_clients_elsewhere(
+    stores: Stores, redis_url: str, log: Log
+) -> None:
+    async with running_api(stores, redis_url, is_leaving=lambda: True) as leaving:
+        job_id = await leaving.submit()
+        answer = await exchange(leaving, log, "GET", f"{JOBS}/{job_id}", headers=leaving.sending())
+        assert (answer.status, answer.headers["Connection"]) == (200, "close")
+        ready = await exchange(leaving, log, "GET", "/readyz")
+        assert (ready.status, ready.document["status"]) == (503, "draining")
+        assert ready.document["checks"] == {"postgres": "ok", "redis": "ok"}
+
+
 async def test_the_description_is_served(api: RunningApi, log: Log) -> None:
     answer = await exchange(api, log, "GET", "/openapi.json")
     assert answer.headers["Content-Type"].startswith("application/json")
