@@ -246,6 +246,33 @@ async def test_a_role_that_owns_its_database_migrates_it_and_grants_the_others(
         assert await stores.retention.delete_ended_jobs(30, 10) == 0
 
 
+async def test_a_migration_renews_the_policies_that_another_version_left_and_no_others(
+    api: Role, job_of: dict[Owner, UUID], migrated_url: str
+) -> None:
+    policies = "SELECT tablename || '.' || policyname, oid FROM pg_policies, pg_policy"
+    policies += " WHERE polname = policyname AND polrelid = tablename::regclass"
+    owner = await asyncpg.connect(migrated_url)
+    try:
+        await owner.execute("DROP POLICY api_sees_its_caller ON jobs")
+        await owner.execute(
+            "CREATE POLICY api_sees_its_caller ON jobs FOR SELECT TO usa_api USING (true)"
+        )
+        assert await api.count("jobs") == len(job_of)
+        before = dict(await owner.fetch(policies))
+
+        database = Database(migrated_url, name="test")
+        await migrate(database)
+        await database.close()
+
+        after = dict(await owner.fetch(policies))
+    finally:
+        await owner.close()
+    assert await api.count("jobs") == 0
+    assert before.keys() == after.keys()
+    renewed = [name for name, oid in after.items() if before[name] != oid]
+    assert renewed == ["jobs.api_sees_its_caller"]
+
+
 async def test_an_api_whose_role_sees_everybody_does_not_start(migrated_url: str) -> None:
     owner = Database(migrated_url, name="test", row_security=True)
     try:
