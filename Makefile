@@ -14,7 +14,7 @@ RUN = "$(PY)" -m
 
 UV_VERSION = 0.13.9
 # What the image offers beyond the core; it cannot be added to later.
-IMAGE_EXTRAS = jwt speed
+IMAGE_EXTRAS = jwt otel speed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up test check format lint floors types bench chaos contract evaluate mutants openapi lock clean
