@@ -249,7 +249,7 @@ async def test_a_role_that_owns_its_database_migrates_it_and_grants_the_others(
 async def test_a_migration_renews_the_policies_that_another_version_left_and_no_others(
     api: Role, job_of: dict[Owner, UUID], migrated_url: str
 ) -> None:
-    policies = "SELECT tablename || '.' || policyname, oid FROM pg_policies, pg_policy"
+    policies = "SELECT tablename || '.' || policyname AS name, oid FROM pg_policies, pg_policy"
     policies += " WHERE polname = policyname AND polrelid = tablename::regclass"
     owner = await asyncpg.connect(migrated_url)
     try:
@@ -258,13 +258,13 @@ async def test_a_migration_renews_the_policies_that_another_version_left_and_no_
             "CREATE POLICY api_sees_its_caller ON jobs FOR SELECT TO usa_api USING (true)"
         )
         assert await api.count("jobs") == len(job_of)
-        before = dict(await owner.fetch(policies))
+        before = {row["name"]: row["oid"] for row in await owner.fetch(policies)}
 
         database = Database(migrated_url, name="test")
         await migrate(database)
         await database.close()
 
-        after = dict(await owner.fetch(policies))
+        after = {row["name"]: row["oid"] for row in await owner.fetch(policies)}
     finally:
         await owner.close()
     assert await api.count("jobs") == 0
