@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.domain.api_keys import Scope
 from service.relations import RELATIONS
 from service.setting_kinds import (
     Algorithm,
@@ -106,6 +107,10 @@ class Settings(BaseSettings):
     )
     oidc_scopes_claim: ClaimName = Field(
         "scope", description="Claim of a JWT with its scopes: a list, or words in one string."
+    )
+    oidc_scopes: Annotated[tuple[Scope, ...], NoDecode] = Field(
+        (Scope.JOBS_READ, Scope.JOBS_WRITE, Scope.USAGE_READ),
+        description="Scopes that a JWT may have, separated by commas; it gets no others.",
     )
     oidc_tier_claim: ClaimName = Field(
         "tier", description="Claim of a JWT that is the tier: free, pro or enterprise; else free."
@@ -212,7 +217,7 @@ class Settings(BaseSettings):
             return values
         lists = {
             name: tuple(part.strip() for part in values[name].split(",") if part.strip())
-            for name in ("cors_origins", "oidc_algorithms")
+            for name in ("cors_origins", "oidc_algorithms", "oidc_scopes")
             if isinstance(values.get(name), str)
         }
         return {**values, **lists}

@@ -21,14 +21,13 @@ _log = get_log(__name__)
 # Access and identity tokens; others of the same issuer, as for logging out, open nothing here.
 _TYPES: Final = frozenset({"jwt", "at+jwt"})
 _TIMES: Final = ("exp", "nbf", "iat")
-_SCOPES: Final = frozenset(scope.value for scope in Scope)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRules:
     """What a token must say to be taken, and which of its claims say who its bearer is.
 
-    `leeway` is in seconds, and is what clocks may differ by.
+    `leeway` is in seconds, and is what clocks may differ by; a token gets none but these `scopes`.
     """
 
     issuer: str
@@ -38,6 +37,7 @@ class TokenRules:
     user_claim: str
     tenant_claim: str
     scopes_claim: str
+    scopes: frozenset[Scope]
     tier_claim: str
 
 
@@ -95,7 +95,7 @@ class TokenReader:
         who = "\n".join((rules.issuer, owner.tenant_id, owner.user_id)).encode()
         return Principal(
             owner,
-            _scopes_in(claims.get(rules.scopes_claim)),
+            frozenset(rules.scopes & _words_in(claims.get(rules.scopes_claim))),
             _tier_in(claims.get(rules.tier_claim)),
             f"jwt:{hashlib.sha256(who).hexdigest()[:12]}",
         )
@@ -112,10 +112,10 @@ def _name_in(claims: Mapping[str, Any], claim: str) -> str:
     return name
 
 
-def _scopes_in(value: object) -> frozenset[str]:
-    """Read scopes as OAuth writes them, or as a list; those of other services are left out."""
+def _words_in(value: object) -> frozenset[str]:
+    """Read scopes as OAuth writes them, or as a list."""
     given = value.split(" ") if isinstance(value, str) else value
-    return _SCOPES.intersection(map(str, given)) if isinstance(given, list) else frozenset()
+    return frozenset(map(str, given)) if isinstance(given, list) else frozenset()
 
 
 def _tier_in(value: object) -> Tier:

@@ -32,6 +32,7 @@ def token_recogniser(
         user_claim=settings.oidc_user_claim,
         tenant_claim=settings.oidc_tenant_claim,
         scopes_claim=settings.oidc_scopes_claim,
+        scopes=frozenset(settings.oidc_scopes),
         tier_claim=settings.oidc_tier_claim,
     )
     keys = IssuerKeys(settings.oidc_issuer, settings.oidc_algorithms, background)

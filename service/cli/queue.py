@@ -17,9 +17,9 @@ _STREAM = ("entries", "lag", "pending", "consumers")
 
 
 @app.callback(invoke_without_command=True)
-def _queue(context: typer.Context) -> None:
+def _queue(context: typer.Context, as_json: AsJson = False) -> None:
     if context.invoked_subcommand is None:
-        show_queue()
+        show_queue(as_json)
 
 
 @app.command("show")

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from service.api.jwt_bearer import TokenReader
 from service.api.oidc import IssuerKeys
 from service.api.problems import Problem
 from service.api.user_limits import UserLimits
+from service.domain.api_keys import Scope
 from service.domain.errors import Unavailable
 from service.domain.job import Owner
 from service.domain.tiers import ENTERPRISE, FREE, PRO, Overrides, Tier
@@ -92,7 +93,8 @@ async def test_users_of_one_name_are_told_apart_by_their_tenants(
     ("given", "expected"),
     [
         ("jobs:read", {"jobs:read"}),
-        ("openid  jobs:read admin", {"jobs:read", "admin"}),
+        ("openid  jobs:read usage:read", {"jobs:read", "usage:read"}),
+        ("jobs:read jobs:tenant admin", {"jobs:read"}),
         (["jobs:read", "profile"], {"jobs:read"}),
         ([["jobs:read"], 1, None], set()),
         ({"jobs:read": True}, set()),
@@ -105,6 +107,19 @@ async def test_scopes_are_words_or_a_list_and_those_of_others_are_left_out(
     reader: TokenReader, issuer: Issuer, given: object, expected: set[str]
 ) -> None:
     assert (await reader.recognise(issuer.token(scope=given))).scopes == expected
+
+
+async def test_a_token_may_operate_the_queue_only_where_tokens_may(
+    reader: TokenReader, issuer: Issuer, limits: MemoryLimits
+) -> None:
+    background = Background()
+    rules = replace(token_rules(issuer), scopes=frozenset({Scope.ADMIN}))
+    keys = IssuerKeys(issuer.address, rules.algorithms, background)
+    trusting = TokenReader(rules, keys, UserLimits(limits, background))
+    token = issuer.token(scope="jobs:read admin")
+    assert (await trusting.recognise(token)).scopes == {"admin"}
+    assert (await reader.recognise(token)).scopes == {"jobs:read"}
+    await background.cancel()
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ async def test_a_paused_queue_starts_nothing_until_it_is_resumed(operator: Usa) 
 
     await eventually(has_learned, what="the worker learns of it")
     job = operator.submit("--iterations", "security")
-    shown, document = operator.run("queue"), operator.run("queue", "show", "--json")
+    shown, document = operator.run("queue"), operator.run("queue", "--json")
     again = operator.run("queue", "pause", "--json").document
     resumed = operator.run("queue", "resume")
     watched = operator.run("watch", job)
@@ -47,6 +47,7 @@ async def test_a_paused_queue_starts_nothing_until_it_is_resumed(operator: Usa) 
     assert shown.out.startswith(paused.out)
     assert document.document["jobs"]["queued"] == 1
     assert document.document["pause"] == again
+    assert operator.run("queue", "show", "--json").code == 0
     assert again["reason"] == "a test"
     assert "{usa}:jobs:again  0" in shown.out
     assert resumed.out == "the queue is not paused\n"
