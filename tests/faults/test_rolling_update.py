@@ -16,11 +16,13 @@ from uuid import UUID
 
 import aiohttp
 import pytest
+import redis.asyncio
 
 from service.bootstrap import migrate
 from service.client.api_client import ApiClient
 from service.client.event_stream import StreamEvent
 from service.settings import Settings
+from service.streams import keys
 from tests.faults.aftermath import nothing_went_wrong
 from tests.faults.stories import story
 from tests.fixtures.figures import show
@@ -233,3 +235,31 @@ async def test_nobody_notices_that_one_version_replaces_the_other_and_is_replace
         f"{len(load.told)} jobs followed ({upgraded} until all was new), {handed_back} hand-backs,"
         f" {load.answers} answers, {len(load.troubles)} troubles of streams and connections"
     )
+
+
+async def test_what_a_later_version_adds_to_a_job_does_not_keep_this_one_from_finishing_it(
+    cluster: Cluster,
+) -> None:
+    cluster.release = THIS_RELEASE
+    cluster.environment |= {"USA_OFFLINE_PACE": "1", "USA_SHUTDOWN_GRACE": "0.5"}
+    await migrate(Settings(database_url=cluster.environment["USA_DATABASE_URL"]))
+    await cluster.start_api()
+    async with cluster.client() as client:
+        accepted = await client.submit(story(1), iterations=_ITERATIONS)
+    job_id = UUID(accepted["job"]["id"])
+    async with redis.asyncio.Redis.from_url(cluster.environment["USA_REDIS_URL"]) as streams:
+        await streams.xadd(keys.JOBS, {"job": str(job_id), "ofLater": "1"})
+    await cluster.database.execute("UPDATE jobs SET options = options || '{\"ofLater\": 1}'")
+    (leaving,) = await cluster.start_workers(1)
+    await eventually(
+        lambda: cluster.count("SELECT count(*) FROM checkpoints"), within=60.0, what="a checkpoint"
+    )
+    leaving.send(signal.SIGTERM)
+    assert await leaving.ended(within=30.0) == 0
+    await cluster.database.execute("UPDATE checkpoints SET output = output || '{\"ofLater\": 1}'")
+
+    await cluster.start_workers(1)
+
+    assert await cluster.all_ended(1, within=60.0) == {"completed": 1}
+    await nothing_went_wrong(cluster, {job_id: "completed"})
+    assert await cluster.count("SELECT attempt FROM jobs") == 2
