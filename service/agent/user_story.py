@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
+from time import monotonic
 
 from service.agent.estimation import CHARACTERS_PER_TOKEN, Estimator, usual_steps
 from service.agent.iteration_run import IterationRun, Step
@@ -19,7 +20,7 @@ from service.domain.models import DEFAULT_QUALITY, ModelChoice, choose_models
 from service.domain.patches import Patch
 from service.ports.agent import AgentPlan, Attempt
 from service.ports.model import Model
-from service.telemetry.metrics import PATCHES_REJECTED
+from service.telemetry.metrics import ITERATION_SECONDS, PATCHES_REJECTED
 
 
 class UserStoryAgent:
@@ -72,8 +73,11 @@ class UserStoryAgent:
             raise failure
         while (current := run.current) is not None:
             _announce(attempt, run, current)
+            started = monotonic()
             while run.current is current:
                 await self._take_step(attempt, run, current, self._model)
+            iteration = current.assignment.iteration.id
+            ITERATION_SECONDS.labels(iteration=iteration).observe(monotonic() - started)
         return run.result()
 
     def snapshot(self, job: Job, checkpoints: Mapping[str, Checkpoint]) -> JsonObject:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from time import monotonic
 
 from service.domain.errors import Unavailable
 from service.domain.events import BEGINNING, EventId, Tail, final_event
@@ -11,7 +12,7 @@ from service.domain.job import Job, JobStatus
 from service.ports.attempts import Recorded
 from service.ports.events import EventLog
 from service.supervision import Wakeup
-from service.telemetry.metrics import SSE_RESYNCS
+from service.telemetry.metrics import EVENT_DELIVERY_SECONDS, SSE_RESYNCS
 
 _PAGE = 200
 _LONGEST_QUEUE = 500
@@ -48,6 +49,8 @@ class Reader:
         self._lowest_attempt = 0
         self._final: EventId | None = None
         self._pushed: deque[Frame] = deque()
+        self._heard_at: float | None = None
+        self._batch_heard_at: float | None = None
         self._is_behind = True
         self._wake = Wakeup()
         self._place(job.status, job.attempt, job.final_event_id)
@@ -63,6 +66,7 @@ class Reader:
         # At a change of attempt the old one's last events may be missing without a gap.
         follows = frame.id.attempt == tail.cursor.attempt and tail.accepts(frame.id)
         if follows and len(self._pushed) < _LONGEST_QUEUE:
+            self._heard_at = self._heard_at or monotonic()
             self._pushed.append(frame)
             self._wake()
         else:
@@ -72,6 +76,7 @@ class Reader:
         """Read the stream next, because something may have been missed."""
         self._is_behind = True
         self._pushed.clear()
+        self._heard_at = None
         self._wake()
 
     def learn(self, row: Recorded | None, last: EventId | None) -> None:
@@ -86,6 +91,12 @@ class Reader:
             self._place(row.status, row.attempt, row.final_event_id)
         if self._final is not None or (last is not None and last > self._tail.cursor):
             self.catch_up()
+
+    def written(self) -> None:
+        """Take note that the last batch is on its way to the client."""
+        if self._batch_heard_at is not None:
+            EVENT_DELIVERY_SECONDS.observe(monotonic() - self._batch_heard_at)
+            self._batch_heard_at = None
 
     def end(self) -> None:
         """Yield nothing any more."""
@@ -112,6 +123,7 @@ class Reader:
     def _take_pushed(self) -> list[Frame]:
         frames = list(self._pushed)
         self._pushed.clear()
+        self._batch_heard_at, self._heard_at = self._heard_at, None
         batch: list[Frame] = []
         for frame in frames:
             if frame.id is not None and not self._is_outdated(frame.id):

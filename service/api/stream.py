@@ -122,6 +122,7 @@ async def _follow(
         while True:
             async with asyncio.timeout(_LONGEST_WRITE):
                 await response.write(chunk)
+            reader.written()
             if reader.has_ended:
                 break
             unsure_in = authorized_at + _AUTHORIZE_EVERY - monotonic()

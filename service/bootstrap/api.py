@@ -26,6 +26,7 @@ from service.streams.event_feed import RedisEventFeed
 from service.streams.queue_counts import RedisStreamCounter
 from service.streams.rate_limit import RedisRateLimiter
 from service.supervision import Background, Periodic, Wakeup, retry_while_unavailable
+from service.telemetry.pools import exported_pool
 
 # Whoever asks is told within three seconds that Postgres is away, however it is away. What works
 # in the background bears with it for longer, on connections of its own.
@@ -79,7 +80,9 @@ async def serving_api(
     serve_metrics: bool,
 ) -> AsyncIterator[str]:
     """Serve the API inside this block; yields its base URL."""
-    async with _databases(settings) as (requests, operations):
+    async with AsyncExitStack() as stack:
+        requests, operations = await stack.enter_async_context(_databases(settings))
+        stack.enter_context(exported_pool("postgres_requests", requests.use))
         jobs = PostgresJobStore(
             requests,
             PostgresAttemptStore(operations, background),

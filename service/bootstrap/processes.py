@@ -10,6 +10,7 @@ from service.bootstrap.api import serving_api
 from service.bootstrap.connections import Connections, open_connections
 from service.bootstrap.listening import listening
 from service.bootstrap.maintenance import build_maintenance_loops
+from service.bootstrap.watching import watching
 from service.bootstrap.worker import running_pool
 from service.domain.errors import Unavailable
 from service.postgres.schema import SchemaMismatch, check_worker_role, pending_migrations
@@ -72,15 +73,16 @@ async def _process(settings: Settings, name: str) -> AsyncIterator[_Process]:
         for loop in loops:
             vital.spawn(loop.name, loop.run())
         try:
-            yield _Process(
-                settings=settings,
-                connections=connections,
-                background=background,
-                vital=vital,
-                wake_relay=loops[0].wake,
-                crashed=crashed,
-                leaving=asyncio.Event(),
-            )
+            async with watching(connections, vital):
+                yield _Process(
+                    settings=settings,
+                    connections=connections,
+                    background=background,
+                    vital=vital,
+                    wake_relay=loops[0].wake,
+                    crashed=crashed,
+                    leaving=asyncio.Event(),
+                )
         finally:
             for loop in loops:
                 loop.stop()

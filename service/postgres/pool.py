@@ -13,6 +13,7 @@ from asyncpg.exceptions import TargetServerAttributeNotMatched
 from service.domain.errors import Unavailable
 from service.postgres.statements import statement
 from service.postgres.storable import to_json
+from service.telemetry.pools import PoolUse
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
@@ -181,6 +182,13 @@ class Database:
                 if run == _MOST_RUNS:
                     raise Unavailable("Postgres") from error
         raise AssertionError("counting never ends")
+
+    def use(self) -> PoolUse:
+        """Count the connections; nothing is asked of the server."""
+        if self._pool is None:
+            return PoolUse(used=0, idle=0, most=self._size)
+        idle = self._pool.get_idle_size()
+        return PoolUse(used=self._pool.get_size() - idle, idle=idle, most=self._size)
 
     async def ping(self) -> None:
         """Return if the server answers; raises `Unavailable`."""

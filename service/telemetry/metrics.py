@@ -1,12 +1,66 @@
 """Every Prometheus instrument, declared once with its help text and labels."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+)
+
+from service.domain.errors import FailureKind
+from service.telemetry.queue_gauge import QueueGauge
 
 REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 BUILD = Info("usa_build", "Version of this process.", registry=REGISTRY)
+EVENT_LOOP_LAG_SECONDS = Gauge(
+    "usa_event_loop_lag_seconds",
+    "The most that this process' event loop was late within the last half minute.",
+    registry=REGISTRY,
+)
+POOL_CONNECTIONS = Gauge(
+    "usa_pool_connections",
+    "Connections of this process: used, idle, and the most there may be.",
+    ["pool", "state"],
+    registry=REGISTRY,
+)
+
+QUEUE_JOBS = QueueGauge(
+    "usa_queue_jobs", "Jobs that are due (queued), wait for their time, or run.", ["state"],
+    registry=REGISTRY,
+)  # fmt: skip
+QUEUE_OLDEST_AGE_SECONDS = QueueGauge(
+    "usa_queue_oldest_age_seconds",
+    "Since when the oldest job is due (queued), was submitted (waiting), or has first started.",
+    ["state"],
+    registry=REGISTRY,
+)
+QUEUE_LEASES_EXPIRED = QueueGauge(
+    "usa_queue_leases_expired", "Jobs that run by their rows, and whose worker is silent.",
+    registry=REGISTRY,
+)  # fmt: skip
+QUEUE_PAUSED_SECONDS = QueueGauge(
+    "usa_queue_paused_seconds", "For how long the queue has been paused; 0 if it is not.",
+    registry=REGISTRY,
+)  # fmt: skip
+DEAD_LETTERS = QueueGauge(
+    "usa_dead_letters", "Failed jobs that could be queued again.", registry=REGISTRY
+)
+STREAM_ENTRIES = QueueGauge(
+    "usa_stream_entries", "Entries of a job stream.", ["stream"], registry=REGISTRY
+)
+STREAM_LAG = QueueGauge(
+    "usa_stream_lag", "Entries delivered to nobody yet, where Redis knows.", ["stream"],
+    registry=REGISTRY,
+)  # fmt: skip
+STREAM_PENDING = QueueGauge(
+    "usa_stream_pending", "Entries delivered and not acknowledged.", ["stream"], registry=REGISTRY
+)
 
 JOBS_ACCEPTED = Counter("usa_jobs_accepted_total", "Jobs committed by POST.", registry=REGISTRY)
 JOBS_ENDED = Counter(
@@ -22,6 +76,12 @@ SUBMISSIONS_REFUSED = Counter(
     "usa_submissions_refused_total",
     "Submissions that a limit left no room for.",
     ["limit"],
+    registry=REGISTRY,
+)
+ENTRIES_DELIVERED = Counter(
+    "usa_entries_delivered_total",
+    "Entries that this worker got: new ones, its own again, or reclaimed from a silent one.",
+    ["source"],
     registry=REGISTRY,
 )
 JOBS_CLAIMED = Counter(
@@ -50,6 +110,10 @@ PICKUP_SECONDS = Histogram(
 JOB_SECONDS = Histogram(
     "usa_job_seconds", "From accepted to ended.", ["status"], buckets=_SECONDS, registry=REGISTRY
 )
+ITERATION_SECONDS = Histogram(
+    "usa_iteration_seconds", "From an attempt's first step of an iteration to its last.",
+    ["iteration"], buckets=_SECONDS, registry=REGISTRY,
+)  # fmt: skip
 
 MODEL_CALLS = Counter(
     "usa_model_calls_total", "Model calls by ending.", ["model", "ending"], registry=REGISTRY
@@ -133,6 +197,10 @@ EVENTS_APPENDED = Counter(
 EVENTS_DROPPED = Counter(
     "usa_events_dropped_total", "Progress events dropped while Redis was away.", registry=REGISTRY
 )
+EVENT_DELIVERY_SECONDS = Histogram(
+    "usa_event_delivery_seconds", "From hearing of an event to its last byte handed to a client.",
+    buckets=_SECONDS, registry=REGISTRY,
+)  # fmt: skip
 SSE_CLIENTS = Gauge("usa_sse_clients", "Open event streams.", registry=REGISTRY)
 SSE_RESYNCS = Counter("usa_sse_resyncs_total", "Snapshots that replaced lost history.",
                       registry=REGISTRY)  # fmt: skip
@@ -186,3 +254,11 @@ RETRIES = Counter(
     "usa_retries_total", "Calls repeated because their server did not answer.", ["what"],
     registry=REGISTRY,
 )  # fmt: skip
+
+# What is there from the start, at 0, shows its first increase as one.
+for _kind in FailureKind:
+    MODEL_FAILURES.labels(kind=_kind.value)
+for _status in ("completed", "failed", "cancelled"):
+    JOBS_ENDED.labels(status=_status)
+for _write in ("open_call", "checkpoint", "events", "ending"):
+    WRITES_FENCED.labels(write=_write)

@@ -12,7 +12,7 @@ from service.ports.attempts import AttemptStore, ClaimTerms
 from service.ports.queue import JobStream
 from service.supervision import Wakeup, retry_while_unavailable
 from service.telemetry.logs import get_log
-from service.telemetry.metrics import JOBS_CLAIMED, LOOP_FAILURES
+from service.telemetry.metrics import ENTRIES_DELIVERED, JOBS_CLAIMED, LOOP_FAILURES
 from service.worker.dependencies import WorkerTerms
 from service.worker.slots import Slots
 from service.worker.unclaimed import Unclaimed
@@ -116,20 +116,21 @@ class Consumer:
     async def _round(self) -> None:
         if self._must_reread:
             self._must_reread = False
-            await self._take(await self._stream.read_own_pending())
+            await self._take("own", await self._stream.read_own_pending())
         is_due = monotonic() - self._reclaimed_at >= self._terms.reclaim_every
         if is_due and self._wants_more:
             self._reclaimed_at = monotonic()
-            await self._take(await self._stream.reclaim(self._slots.free))
+            await self._take("reclaimed", await self._stream.reclaim(self._slots.free))
         if self._wants_more:
-            await self._take(await self._stream.read_new(self._slots.free))
+            await self._take("new", await self._stream.read_new(self._slots.free))
 
     @property
     def _wants_more(self) -> bool:
         return self._slots.free > 0 and not self._is_stopping
 
-    async def _take(self, deliveries: Sequence[Delivery]) -> None:
+    async def _take(self, source: str, deliveries: Sequence[Delivery]) -> None:
         """Claim what does not run here, as much as there are free slots; give back the rest."""
+        ENTRIES_DELIVERED.labels(source=source).inc(len(deliveries))
         heard_at = monotonic()
         waiting = deliveries
         while waiting := self._startable(waiting):

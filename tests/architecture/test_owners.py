@@ -44,6 +44,7 @@ NOT_BY_OWNER = {
     "redrive_failed_jobs": "operators redrive everybody's; owners are given as parameters",
     "renew_leases": WORKERS,
     "revoke_api_key": KEYS,
+    "sample_queue": "how many jobs there are, not whose",
     "set_user_limits": "what it writes belongs to the user that it is given",
     "sum_ledger": SHOWN,
     "take_relay_batch": UPKEEP,
