@@ -12,8 +12,9 @@ from service.agent.offline_model import OFFLINE
 from service.bootstrap.administration import command_database
 from service.bootstrap.agents import claude, planning_agents, today
 from service.bootstrap.connections import MissingAddress, redis_url
+from service.bootstrap.extras import MissingExtra
 from service.bootstrap.plug_ins import BrokenPlugIn
-from service.bootstrap.tokens import MissingExtra, issuer_keys
+from service.bootstrap.tokens import issuer_keys
 from service.domain.checkup import Finding, Health, judge_redis, judge_schema
 from service.domain.errors import ModelFailure, Unavailable
 from service.domain.lifecycle import judge_lifecycle

@@ -1,18 +1,13 @@
 """Builds what recognises JWTs, where the settings trust an issuer."""
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 
 from service.api.auth import Recognise
 from service.api.user_limits import UserLimits
-from service.domain.errors import ServiceError
+from service.bootstrap.extras import needing_extra
 from service.ports.access import UserLimitStore
 from service.settings import Settings
 from service.supervision import Background
-
-
-class MissingExtra(ServiceError):
-    """A setting needs an extra that is not installed."""
 
 
 def token_recogniser(
@@ -21,7 +16,9 @@ def token_recogniser(
     """Return it, or None without an issuer; raises `MissingExtra`."""
     if settings.oidc_issuer is None or settings.oidc_audience is None:
         return None
-    with _extra():
+    with needing_extra("jwt", "USA_OIDC_ISSUER"):
+        import cryptography  # noqa: F401, PLC0415 - PyJWT is no use without it
+
         from service.api.jwt_bearer import TokenReader, TokenRules  # noqa: PLC0415
         from service.api.oidc import IssuerKeys  # noqa: PLC0415
     rules = TokenRules(
@@ -46,19 +43,8 @@ async def issuer_keys(settings: Settings) -> Collection[tuple[str, str]]:
     """
     if settings.oidc_issuer is None:
         return ()
-    with _extra():
-        from service.api.oidc import published_keys  # noqa: PLC0415
-    return (await published_keys(settings.oidc_issuer, settings.oidc_algorithms)).keys()
-
-
-@contextmanager
-def _extra() -> Iterator[None]:
-    try:
+    with needing_extra("jwt", "USA_OIDC_ISSUER"):
         import cryptography  # noqa: F401, PLC0415 - PyJWT is no use without it
 
-        yield
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"USA_OIDC_ISSUER needs the extra `jwt` ({error.name} is not installed): "
-            "pip install 'user-story-service[jwt]'"
-        ) from error
+        from service.api.oidc import published_keys  # noqa: PLC0415
+    return (await published_keys(settings.oidc_issuer, settings.oidc_algorithms)).keys()

@@ -138,7 +138,7 @@ EXPLANATIONS: Mapping[str, Callable[[Any], Failure | None]] = {
     "service.domain.errors.Unavailable": _server_away,
     "service.postgres.schema.SchemaMismatch": _schema,
     "service.bootstrap.plug_ins.BrokenPlugIn": _broken_plug_in,
-    "service.bootstrap.tokens.MissingExtra": _missing_extra,
+    "service.bootstrap.extras.MissingExtra": _missing_extra,
     "service.agent.anthropic_model.MissingApiKey": _no_model_key,
     "asyncpg.exceptions.InvalidAuthorizationSpecificationError": _postgres,
     "asyncpg.exceptions.InvalidCatalogNameError": _postgres,

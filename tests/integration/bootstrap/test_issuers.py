@@ -6,7 +6,7 @@ import pytest
 from aiohttp import ClientSession
 
 from service.bootstrap import running_all_in_one, running_api
-from service.bootstrap.tokens import MissingExtra
+from service.bootstrap.extras import MissingExtra
 from service.settings import Settings
 from tests.fixtures.deployment import Deployment
 from tests.fixtures.oidc import AUDIENCE, Issuer

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from service.agent.anthropic_model import MissingApiKey
 from service.bootstrap import SchemaMismatch
-from service.bootstrap.tokens import MissingExtra
+from service.bootstrap.extras import MissingExtra
 from service.cli.app import app
 from service.cli.exit_codes import ExitCode
 from service.cli.failures import EXPLANATIONS, Failure, cannot_listen, explain
