@@ -122,6 +122,14 @@ class Settings(BaseSettings):
         description="Least severity that is logged.",
     )
     log_format: Literal["json", "text"] = Field("json", description="How records are written.")
+    tracing: bool = Field(
+        False,
+        description="Export traces to where OTEL_EXPORTER_OTLP_* say; needs the extra `otel`.",
+    )
+    trace_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0,
+        description="Part of the traces that is exported; callers decide for those they began.",
+    )
 
     model: Literal["anthropic", "offline"] = Field(
         "anthropic", description="Who writes: Claude, or the offline rules that call nobody."

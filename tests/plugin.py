@@ -8,6 +8,7 @@ pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.database",
     "tests.fixtures.api",
+    "tests.fixtures.collector",
     "tests.fixtures.deployment",
     "tests.fixtures.model_stub",
     "tests.fixtures.oidc",

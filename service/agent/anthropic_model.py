@@ -147,6 +147,9 @@ class AnthropicModel:
                     _WIRE_BYTES_PER_BYTE * self._max_reply_bytes
                 ),
                 max_retries=0,
+                # Whoever runs the call traces it; Anthropic is told nothing of our traces, and
+                # no variable of the SDK's can put prompts into them.
+                open_telemetry=False,
                 timeout=sdk.Timeout(
                     self._total_timeout,
                     connect=self._connect_timeout,

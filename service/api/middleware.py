@@ -1,6 +1,8 @@
 """What happens around every request: its id, its one log line, its metric, its problem."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
@@ -13,13 +15,19 @@ from structlog.contextvars import bound_contextvars
 from service.api.audit import record_decision
 from service.api.auth import PRINCIPAL
 from service.api.dependencies import DEPENDENCIES
+from service.api.documents import JOBS_PATH
 from service.api.headers import protect
+from service.api.parameters import read_trace_parent
 from service.api.problems import INTERNAL_ERROR, problem_of
 from service.domain.errors import Unavailable
+from service.domain.traces import trace_id
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import HTTP_SECONDS
+from service.telemetry.tracing import NO_SPAN, Kind, Span, span
 
 REQUEST_ID: Final = web.RequestKey("request_id", str)
+# Where the trace goes on that the request belongs to, if it belongs to one.
+TRACE_PARENT: Final = web.RequestKey("trace_parent", str)
 
 _log = get_log(__name__)
 _RESPONSE = web.RequestKey("response", web.StreamResponse)
@@ -27,6 +35,9 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}", re.ASCII)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Asked every few seconds by machines; worth a line only when the answer is bad.
 _PROBES = frozenset({"/healthz", "/readyz", "/health", "/ready", "/metrics"})
+_UNMATCHED = "unmatched"
+# A stream lasts as long as its job; one span of an hour would say nothing of either.
+_NOT_TRACED = _PROBES | {_UNMATCHED, JOBS_PATH + "/{id}/stream"}
 _CLIENT_LEFT = 499
 
 
@@ -44,7 +55,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request an id, answer every error with a problem, and write one log line."""
     request[REQUEST_ID] = request_id = _request_id(request)
     started, outcome = perf_counter(), _Outcome()
-    with bound_contextvars(request_id=request_id):
+    with _traced(request) as traced, bound_contextvars(request_id=request_id, **_trace(request)):
         try:
             response = await handler(request)
             outcome.status = response.status
@@ -52,10 +63,43 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
             response = _answer(request, error, outcome)
         finally:
             _record(request, outcome, perf_counter() - started)
+            traced.note({"http.response.status_code": outcome.status})
+            if outcome.status >= web.HTTPInternalServerError.status_code:
+                traced.fail(outcome.code or str(outcome.status))
     if request.app[DEPENDENCIES].is_leaving() and not response.prepared:
         # Its client asks somebody else next, instead of meeting a connection that is being closed.
         response.force_close()
     return response
+
+
+@contextmanager
+def _traced(request: web.Request) -> Iterator[Span]:
+    given, method, route = read_trace_parent(request), _method(request), _route(request)
+    about = {"http.request.method": method, "http.route": route}
+    begun = (
+        nullcontext(NO_SPAN)
+        if route in _NOT_TRACED
+        else span(Kind.SERVER, f"{method} {route}", parent=given, attributes=about)
+    )
+    with begun as traced:
+        trace_parent = traced.trace_parent or given
+        if trace_parent is not None:
+            request[TRACE_PARENT] = trace_parent
+        yield traced
+
+
+def _trace(request: web.Request) -> dict[str, str]:
+    trace = trace_id(request.get(TRACE_PARENT))
+    return {} if trace is None else {"trace_id": trace}
+
+
+def _method(request: web.Request) -> str:
+    return request.method if request.method in _METHODS else "OTHER"
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return resource.canonical if resource else _UNMATCHED
 
 
 def _request_id(request: web.Request) -> str:
@@ -78,10 +122,7 @@ def _answer(request: web.Request, error: Exception, outcome: _Outcome) -> web.St
 
 
 def _record(request: web.Request, outcome: _Outcome, seconds: float) -> None:
-    resource = request.match_info.route.resource
-    method = request.method if request.method in _METHODS else "OTHER"
-    route = resource.canonical if resource else "unmatched"
-    status = outcome.status
+    method, route, status = _method(request), _route(request), outcome.status
     HTTP_SECONDS.labels(method=method, route=route, status=str(status)).observe(seconds)
     principal = request.get(PRINCIPAL)
     fields: dict[str, Any] = {

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from service.api.auth import PRINCIPAL
 from service.api.bodies import read_object, validated
 from service.api.dependencies import DEPENDENCIES
-from service.api.middleware import REQUEST_ID
-from service.api.parameters import read_idempotency_key, read_trace_parent
+from service.api.middleware import REQUEST_ID, TRACE_PARENT
+from service.api.parameters import read_idempotency_key
 from service.domain.errors import FieldError, InvalidInput
 from service.domain.iterations import DEFAULT_ITERATIONS, ITERATIONS, PRODUCT_TYPES
 from service.domain.job import DEFAULT_AGENT, JsonObject, NewJob
@@ -133,7 +133,7 @@ async def read_new_job(request: web.Request) -> NewJob:
         deadline_seconds=plan.options.get("deadlineSeconds") or dependencies.default_deadline,
         tier=principal.tier,
         reserved_tokens=plan.estimated_tokens,
-        trace_parent=read_trace_parent(request),
+        trace_parent=request.get(TRACE_PARENT),
         request_id=request[REQUEST_ID],
         idempotency_key=key,
         fingerprint=None if key is None else fingerprint(document),

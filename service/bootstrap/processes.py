@@ -10,6 +10,7 @@ from service.bootstrap.api import serving_api
 from service.bootstrap.connections import Connections, open_connections
 from service.bootstrap.listening import listening
 from service.bootstrap.maintenance import build_maintenance_loops
+from service.bootstrap.traces import exporting_traces
 from service.bootstrap.watching import watching
 from service.bootstrap.worker import running_pool
 from service.domain.errors import Unavailable
@@ -59,12 +60,15 @@ class _Process:
 async def _process(settings: Settings, name: str) -> AsyncIterator[_Process]:
     """Connect, check the schema and run maintenance inside this block.
 
-    Raises `Unavailable`, `MissingAddress` and `SchemaMismatch`.
+    Raises `Unavailable`, `MissingAddress`, `MissingExtra` and `SchemaMismatch`.
     """
     BUILD.info({"version": __version__, "process": name})
     crashed = asyncio.Event()
     background, vital = Background(), Background(on_crash=crashed.set)
-    async with open_connections(settings, f"usa-{name}", background) as connections:
+    async with (
+        exporting_traces(settings, f"usa-{name}"),
+        open_connections(settings, f"usa-{name}", background) as connections,
+    ):
         await retry_while_unavailable(
             "schema", lambda: _check_schema(connections), patience=_START_PATIENCE
         )

@@ -1,7 +1,8 @@
 """The two job streams and their consumer group, as one consumer sees them."""
 
 from collections import defaultdict
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, cast
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from service.streams import keys, scripts
 from service.streams.connection import Client, is_missing_group, redis_errors
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import GROUPS_CREATED
+from service.telemetry.tracing import Kind, span
 
 _log = get_log(__name__)
 
@@ -41,6 +43,18 @@ async def _create_if_missing(client: Client, stream: str) -> bool:
     return True
 
 
+@contextmanager
+def _sending(stream: str, trace_parent: str | None) -> Iterator[str | None]:
+    """Trace the sending of a job that has a trace; yields what its entry is to carry on."""
+    if trace_parent is None:
+        yield None
+        return
+    about = {"messaging.system": "redis", "messaging.operation.type": "send",
+             "messaging.destination.name": stream}  # fmt: skip
+    with span(Kind.PRODUCER, f"send {stream}", parent=trace_parent, attributes=about) as sent:
+        yield sent.trace_parent or trace_parent
+
+
 class RedisEntryWriter:
     """Adds entries through a client that never repeats a command."""
 
@@ -51,11 +65,12 @@ class RedisEntryWriter:
         """XADD once; first starts go to `jobs`, all others to `again`."""
         stream = keys.job_stream(attempt)
         fields: dict[Any, Any] = {"job": str(job_id)}
-        if trace_parent:
-            fields["trace"] = trace_parent
-        with redis_errors():
-            entry_id = cast("bytes", await self._once.xadd(stream, fields))
-        return Delivery(stream, entry_id.decode(), job_id, trace_parent)
+        with _sending(stream, trace_parent) as carried:
+            if carried:
+                fields["trace"] = carried
+            with redis_errors():
+                entry_id = cast("bytes", await self._once.xadd(stream, fields))
+        return Delivery(stream, entry_id.decode(), job_id, carried)
 
 
 class RedisJobStream:

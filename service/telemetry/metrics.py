@@ -250,6 +250,10 @@ LOST_MARKS = Counter(
     "usa_lazy_writes_lost_total", "Lazy writes that failed and are left to maintenance.",
     ["write"], registry=REGISTRY,
 )  # fmt: skip
+SPANS_LOST = Counter(
+    "usa_trace_spans_lost_total", "Spans that no collector took, or that waited for one too long.",
+    registry=REGISTRY,
+)  # fmt: skip
 RETRIES = Counter(
     "usa_retries_total", "Calls repeated because their server did not answer.", ["what"],
     registry=REGISTRY,

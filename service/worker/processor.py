@@ -19,13 +19,16 @@ from service.domain.outcome import (
     Succeeded,
     Superseded,
 )
+from service.domain.traces import trace_id
 from service.telemetry.logs import get_log
 from service.telemetry.metrics import PICKUP_SECONDS
+from service.telemetry.tracing import Span
 from service.worker.claim_clock import ClaimClock
 from service.worker.dependencies import AttemptDependencies
 from service.worker.endings import AttemptEnding
 from service.worker.event_writer import EventWriter
 from service.worker.running_attempt import RunningAttempt
+from service.worker.spans import attempt_span
 from service.worker.stopping import StopRequested
 
 _log = get_log(__name__)
@@ -66,6 +69,7 @@ class JobProcessor:
         self._work: asyncio.Task[Outcome] | None = None
         self._interruption: Outcome | None = None
         self._is_processing = True
+        self._trace_parent = self._job.trace_parent
         self._writer = EventWriter(
             self._job.id,
             self._job.attempt,
@@ -116,8 +120,9 @@ class JobProcessor:
     @property
     def identity(self) -> dict[str, object]:
         """What every log record about this attempt says, whoever writes it."""
-        asked = {"request_id": self._job.request_id} if self._job.request_id else {}
-        return {"job": str(self._job.id), "attempt": self._job.attempt, **asked}
+        ids = {"request_id": self._job.request_id, "trace_id": trace_id(self._trace_parent)}
+        known = {name: each for name, each in ids.items() if each}
+        return {"job": str(self._job.id), "attempt": self._job.attempt, **known}
 
     @property
     def entry_id(self) -> str:
@@ -162,7 +167,12 @@ class JobProcessor:
 
     async def process(self) -> None:
         """Run the attempt to its end, whatever that is."""
-        bind_contextvars(**self.identity)
+        with attempt_span(self._claim, self._job) as traced:
+            self._trace_parent = traced.trace_parent or self._trace_parent
+            bind_contextvars(**self.identity)
+            await self._process(traced)
+
+    async def _process(self, traced: Span) -> None:
         self._measure_pickup()
         started = monotonic()
         try:
@@ -174,6 +184,9 @@ class JobProcessor:
             self._writer.close()
             self._to.leases.let_go(self._claim.fence)
         failure = outcome.code if isinstance(outcome, Failed) else None
+        traced.note({"usa.ending": name})
+        if failure is not None:
+            traced.fail(failure)
         seconds = round(monotonic() - started, 3)
         _log.info("attempt_ended", ending=name, failure=failure, seconds=seconds)
 

@@ -20,6 +20,7 @@ from service.telemetry.logs import get_log
 from service.telemetry.metrics import MODEL_CALL_SECONDS, MODEL_CALLS, MODEL_FAILURES
 from service.worker.bookkeeper import Bookkeeper
 from service.worker.quota import QuotaGate
+from service.worker.spans import call_span
 from service.worker.stopping import StopRequested
 from service.worker.upstream import UpstreamGate
 
@@ -114,7 +115,8 @@ class RunningAttempt:
             self._calls += 1
             opening = self._opening(step, model, request)
             await self._books.open(opening, self._pass_gate)
-            checkpoint = await self._make(opening, model, request, meter, on_text)
+            with call_span(step, model, request, meter):
+                checkpoint = await self._make(opening, model, request, meter, on_text)
         self._checkpoints[step] = checkpoint
         self._has_progressed = True
         if self._brakes.stop_at_next_call:

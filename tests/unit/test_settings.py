@@ -168,7 +168,8 @@ def test_every_relation_says_why_and_is_between_two_settings() -> None:
     [
         name.upper()
         for name, field in Settings.model_fields.items()
-        if field.annotation is float and name not in {"offline_pace", "oidc_leeway", "drain_delay"}
+        if field.annotation is float
+        and name not in {"offline_pace", "oidc_leeway", "drain_delay", "trace_ratio"}
     ],
 )
 def test_a_duration_is_a_positive_finite_number_of_seconds(

@@ -1,0 +1,1 @@
+"""Workers on a real Redis and a real Postgres."""
