@@ -35,7 +35,7 @@ def test_everything_installed_is_locked_by_its_hash_or_is_our_own_wheel(
 ) -> None:
     installs = re.findall(r"pip\s(?:(?!&&).)*?\binstall\b(?:(?!&&).)*", "\n".join(instructions))
     locked = [i for i in installs if "--require-hashes" in i and "--only-binary :all:" in i]
-    own = [i for i in installs if "--no-deps /wheels/" in i]
+    own = [i for i in installs if i.endswith("--no-deps --no-compile /wheels/*.whl")]
     assert len(locked) == 2
     assert len(locked) + len(own) == len(installs)
 
@@ -48,8 +48,10 @@ def test_the_shipped_stage_installs_nothing_and_runs_as_nobody(final_stage: list
     assert not [line for line in final_stage if re.search(r"\b(apt|apt-get|pip|gcc|curl)\b", line)]
 
 
-def test_signals_reach_the_service_itself(final_stage: list[str]) -> None:
+def test_signals_reach_the_service_itself_and_no_shell_is_needed(final_stage: list[str]) -> None:
     assert 'ENTRYPOINT ["usa"]' in final_stage
+    [check] = [line for line in final_stage if line.startswith("HEALTHCHECK ")]
+    assert 'CMD ["python", "-c", ' in check
 
 
 def test_builders_that_know_no_heredocs_can_build_it(instructions: list[str]) -> None:

@@ -9,6 +9,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.fixtures.locks import entries, versions
+
 ROOT = Path(__file__).parents[2]
 LOCKS = ("build", "runtime", "dev", "ci", "generator")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -19,18 +21,6 @@ GENERATOR = [
     if not line.startswith("#")
 ]
 IMAGE_EXTRAS = re.findall(r"^IMAGE_EXTRAS = (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-
-
-def entries(name: str) -> list[str]:
-    """Return each requirement of a lock with the lines that belong to it."""
-    text = (ROOT / "requirements" / f"{name}.lock").read_text()
-    return re.findall(r"^[a-z0-9].*?(?=^[a-z0-9]|\Z)", text, re.MULTILINE | re.DOTALL)
-
-
-def versions(name: str) -> dict[str, str]:
-    """Return the version of each package in a lock."""
-    pairs = (re.match(r"([a-z0-9-]+)(?:\[.*?\])?==([^ ;\\]+)", entry) for entry in entries(name))
-    return {found[1]: found[2] for found in pairs if found}
 
 
 def wanted(*lists: list[str]) -> list[Requirement]:
