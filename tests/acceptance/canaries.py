@@ -37,6 +37,7 @@ class Canaries:
     redis_password: str = field(default_factory=lambda: canary("redis"))
     anthropic_key: str = field(default_factory=lambda: canary("anthropic"))
     wrong_anthropic_key: str = field(default_factory=lambda: canary("wronganthropic"))
+    collector_key: str = field(default_factory=lambda: canary("collector"))
     story: str = field(default_factory=lambda: canary("story"))
     idempotency_key: str = field(default_factory=lambda: canary("idempotency"))
 

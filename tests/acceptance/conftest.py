@@ -14,6 +14,7 @@ from service.domain.job import Owner
 from service.settings import Settings
 from tests.acceptance.canaries import Caller, Canaries, Surfaces, acl_user, login
 from tests.acceptance.stage import Stage
+from tests.fixtures.collector import Collector
 from tests.fixtures.oidc import AUDIENCE, Issuer
 from tests.fixtures.processes import OWNER, Cluster
 from tests.fixtures.proxy import proxy_to, redis_proxy_to
@@ -24,7 +25,7 @@ _OWN = frozenset({"story", "idempotency_key", "api_key", "jwt"})
 
 
 @pytest.fixture
-async def stage(cluster: Cluster, issuer: Issuer) -> AsyncIterator[Stage]:
+async def stage(cluster: Cluster, issuer: Issuer, collector: Collector) -> AsyncIterator[Stage]:
     """Servers behind proxies, the stand-in for Claude and three callers; no process yet."""
     async with AsyncExitStack() as stack:
         redis_url = cluster.environment["USA_REDIS_URL"]
@@ -60,6 +61,7 @@ async def stage(cluster: Cluster, issuer: Issuer) -> AsyncIterator[Stage]:
             canaries=canaries,
             surfaces=surfaces,
             stub=stub,
+            collector=collector,
             proxies=(postgres, valkey),
             environment={
                 "USA_DATABASE_URL": database_url,
@@ -70,6 +72,10 @@ async def stage(cluster: Cluster, issuer: Issuer) -> AsyncIterator[Stage]:
                 "USA_OIDC_ISSUER": issuer.address,
                 "USA_OIDC_AUDIENCE": AUDIENCE,
                 "USA_LOG_LEVEL": "DEBUG",
+                **collector.environment(
+                    OTEL_EXPORTER_OTLP_HEADERS=f"x-api-key={canaries.collector_key}",
+                    ANTHROPIC_OPEN_TELEMETRY_TRACES_CONTENT_MODE="content",
+                ),
             },
             ann=Caller(session, surfaces, "the owner", cluster.key, _OWN),
             token=token,

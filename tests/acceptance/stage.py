@@ -7,6 +7,7 @@ import aiohttp
 
 from service.agent.model_stub import ModelStub
 from tests.acceptance.canaries import Caller, Canaries, Surfaces, redis_texts, table_texts
+from tests.fixtures.collector import Collector
 from tests.fixtures.processes import Cluster, ServiceProcess
 from tests.fixtures.proxy import Proxy
 from tests.fixtures.strangers import free_port
@@ -24,6 +25,7 @@ class Stage:
     canaries: Canaries
     surfaces: Surfaces
     stub: ModelStub
+    collector: Collector
     proxies: tuple[Proxy, Proxy]
     environment: dict[str, str]
     ann: Caller
@@ -94,6 +96,11 @@ class Stage:
             if table == "idempotency_keys":
                 allowed = {"idempotency_key"}
             self.surfaces.look(f"table {table}", text, allowed)
+
+    def look_at_traces(self) -> None:
+        """Look at what the processes have sent to the collector."""
+        for text in self.collector.texts:
+            self.surfaces.look("traces", text)
 
     def look_at_logs(self) -> None:
         """Look at what the processes have written."""

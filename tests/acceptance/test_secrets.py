@@ -9,12 +9,14 @@ import pytest
 
 from service.agent.model_stub.faults import Fault, FaultKind
 from tests.acceptance.stage import JOBS, Stage
+from tests.fixtures.processes import OWNER
 from tests.fixtures.scale import scaled
 from tests.fixtures.waiting import eventually
 
 pytestmark = pytest.mark.timeout(240)
 
 _FORMATS = scaled([("json", "text")], [("json", "text"), ("text", "json")])
+_SURFACES = ("logs", "metrics", "traces", "Redis")
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -34,17 +36,30 @@ async def test_no_secret_is_seen_by_anybody_but_its_owner(
     ]
     await malformed_requests(stage)
     await others_try(stage, jobs)
+    await a_collector_that_refuses(stage)
     await stage.look_at_everything()
     for process in stage.cluster.processes:
         process.kill()
     stage.look_at_logs()
+    stage.look_at_traces()
 
     assert stage.surfaces.leaks == []
-    for where in ("logs", "metrics", "Redis", "events in Redis", "answers to another tenant"):
+    for where in (*_SURFACES, "events in Redis", "answers to another tenant"):
         assert stage.surfaces.looked_at[where] > 100, f"nobody looked at {where}"
     assert any(stage.canaries.story in str(call.body) for call in stage.stub.calls)
     assert {200, 400, 401} <= {call.status for call in stage.stub.calls}
     assert all("debug" in p.log_path.read_text().lower() for p in stage.cluster.processes)
+    assert stage.collector.keys == {stage.canaries.collector_key}
+    # Names are no secrets, but none of a collector's business.
+    assert not any(OWNER.tenant_id in text for text in stage.collector.texts)
+    assert len(stage.collector.named("chat ")) > len(jobs)
+
+
+async def a_collector_that_refuses(stage: Stage) -> None:
+    """Traces that nobody takes, which the log tells."""
+    stage.collector.status = 401
+    await success(stage)
+    await eventually(lambda: stage.collector.refused > 1, within=30, what="it has refused some")
 
 
 async def a_key_that_claude_refuses(stage: Stage, log_format: str) -> str:
