@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from service.domain.redis_addresses import REDIS_SCHEMES, parse_redis_address
 from service.domain.web_addresses import cannot_be_overheard
 
 _HIGHEST_PORT = 65_535
@@ -32,7 +33,8 @@ def _check_address(text: str, *schemes: str) -> None:
 
 
 def _redis_address(secret: SecretStr) -> SecretStr:
-    _check_address(secret.get_secret_value(), "redis", "rediss", "unix")
+    _check_address(secret.get_secret_value(), *REDIS_SCHEMES)
+    parse_redis_address(secret.get_secret_value())
     return secret
 
 

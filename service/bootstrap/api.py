@@ -9,7 +9,7 @@ from service.api.dependencies import ApiDependencies
 from service.api.snapshots import Snapshots
 from service.api.tails import CHECK_EVERY, TailHub
 from service.bootstrap.agents import planning_agents, workflow_previewer
-from service.bootstrap.connections import Connections, database_url
+from service.bootstrap.connections import Connections, database_url, event_feed
 from service.bootstrap.listening import listening
 from service.bootstrap.tokens import token_recogniser
 from service.postgres.api_keys import PostgresApiKeyStore
@@ -22,7 +22,6 @@ from service.postgres.schema import check_api_role
 from service.postgres.usage_store import PostgresUsageStore
 from service.postgres.user_limits import PostgresUserLimits
 from service.settings import Settings
-from service.streams.event_feed import RedisEventFeed
 from service.streams.queue_counts import RedisStreamCounter
 from service.streams.rate_limit import RedisRateLimiter
 from service.supervision import Background, Periodic, Wakeup, retry_while_unavailable
@@ -92,7 +91,8 @@ async def serving_api(
         )
         agents = planning_agents(settings)
         snapshots = Snapshots(jobs, agents)
-        tails = TailHub(connections.events, RedisEventFeed(connections.once), jobs, snapshots)
+        feed = event_feed(connections.once, vital)
+        tails = TailHub(connections.events, feed, jobs, snapshots)
         app = create_app(
             ApiDependencies(
                 jobs=jobs,

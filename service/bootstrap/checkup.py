@@ -20,6 +20,7 @@ from service.domain.errors import ModelFailure, Unavailable
 from service.domain.lifecycle import judge_lifecycle
 from service.domain.models import configured_models
 from service.domain.pricing import cost_usd
+from service.domain.redis_addresses import SENTINEL_PASSWORD
 from service.domain.usage import Usage
 from service.postgres.inspection import server_version
 from service.postgres.pool import Database
@@ -39,6 +40,7 @@ _SERVER_WITHIN = 10.0
 _MODEL_WITHIN = 20.0
 
 _LONG_SECRET = 8
+_SECRET_OPTIONS = frozenset({"password", SENTINEL_PASSWORD})
 
 _log = get_log(__name__)
 
@@ -205,7 +207,7 @@ def _secrets_of(settings: Settings) -> list[str]:
     secrets = [secret.get_secret_value() for secret in given]
     for url in (settings.redis_url, settings.database_url, settings.api_database_url):
         parts = urlsplit(url.get_secret_value() if url else "")
-        named = [value for name, value in parse_qsl(parts.query) if name == "password"]
+        named = [value for name, value in parse_qsl(parts.query) if name in _SECRET_OPTIONS]
         own = [parts.password, unquote(parts.password)] if parts.password else []
         secrets += own + named
     return secrets

@@ -7,13 +7,22 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from service.domain.errors import ServiceError
+from service.ports.events import EventFeed
 from service.postgres.attempt_store import PostgresAttemptStore
 from service.postgres.pool import Database
 from service.postgres.retention_store import PostgresRetentionStore
 from service.postgres.upkeep_store import PostgresUpkeepStore
 from service.postgres.usage_ledger import PostgresUsageLedger
 from service.settings import Settings
-from service.streams.connection import Client, command_client, once_client, redis_errors
+from service.streams.cluster_feed import ClusterEventFeed
+from service.streams.connection import (
+    Client,
+    as_cluster,
+    command_client,
+    once_client,
+    redis_errors,
+)
+from service.streams.event_feed import RedisEventFeed
 from service.streams.event_log import RedisEventLog
 from service.streams.job_stream import RedisEntryWriter
 from service.streams.nudges import RedisNudges
@@ -66,6 +75,12 @@ class Connections:
         """Return if Redis answers; raises `Unavailable`."""
         with redis_errors():
             await self.once.ping()
+
+
+def event_feed(once: Client, background: Background) -> EventFeed:
+    """Build what hears published frames: in a cluster, each shard's from that shard."""
+    cluster = as_cluster(once)
+    return RedisEventFeed(once) if cluster is None else ClusterEventFeed(cluster, background)
 
 
 @asynccontextmanager

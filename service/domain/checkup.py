@@ -7,6 +7,8 @@ from enum import StrEnum
 from service.domain.job import JsonObject
 
 _OLDEST_REDIS = (6, 2)
+# The first whose shards publish to their own subscribers.
+_OLDEST_CLUSTER = (7, 0)
 
 
 class Health(StrEnum):
@@ -53,13 +55,17 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisFacts:
-    """What a Redis or Valkey says of itself; `version` is the Redis version that it speaks."""
+    """What a Redis or Valkey says of itself; `version` is the Redis version that it speaks.
+
+    `shards` is 0 where there is no cluster.
+    """
 
     product: str
     version: str
     eviction: str
     is_append_only: bool
     missing_groups: tuple[str, ...]
+    shards: int = 0
 
 
 def judge_redis(facts: RedisFacts) -> list[Finding]:
@@ -68,10 +74,12 @@ def judge_redis(facts: RedisFacts) -> list[Finding]:
 
 
 def _version(facts: RedisFacts) -> Finding:
-    if tuple(map(int, re.findall(r"\d+", facts.version)[:2])) >= _OLDEST_REDIS:
-        return Finding.ok("redis", f"{facts.product} answers")
-    oldest = ".".join(map(str, _OLDEST_REDIS))
-    return Finding.failed("redis", f"{facts.product} is too old", f"use {oldest} or later")
+    needed = _OLDEST_CLUSTER if facts.shards else _OLDEST_REDIS
+    shape = f" as a cluster of {facts.shards} shards" if facts.shards else ""
+    if tuple(map(int, re.findall(r"\d+", facts.version)[:2])) >= needed:
+        return Finding.ok("redis", f"{facts.product} answers{shape}")
+    oldest = ".".join(map(str, needed))
+    return Finding.failed("redis", f"{facts.product} is too old{shape}", f"use {oldest} or later")
 
 
 def _memory(facts: RedisFacts) -> Finding:

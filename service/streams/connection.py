@@ -4,7 +4,7 @@ import re
 from asyncio import CancelledError, current_task
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from redis.asyncio import (
     BlockingConnectionPool,
@@ -17,12 +17,13 @@ from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import (
-    ConnectionError as RedisConnectionError,
-)
-from redis.exceptions import (
+    AskError,
     InvalidResponse,
     RedisError,
     ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
 )
 from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
@@ -30,13 +31,18 @@ from redis.exceptions import (
 from redis.maint_notifications import MaintNotificationsConfig
 
 from service.domain.errors import Unavailable
+from service.domain.redis_addresses import RedisAddress, RedisKind, parse_redis_address
+from service.streams.cluster import ClusterClient
+from service.streams.sentinels import Sentinels
 
+# That of a cluster has the same commands, and is one only by `as_cluster`.
 Client: TypeAlias = Redis
 
 _CONNECT_TIMEOUT = 3.0
 _CONNECTIONS = 50
 
-_AWAY = (RedisConnectionError, RedisTimeoutError, InvalidResponse, OSError)
+# A command that follows a slot from server to server, and still does not find it, may later on.
+_AWAY = (RedisConnectionError, RedisTimeoutError, InvalidResponse, AskError, OSError)
 _DEMOTED_CODES = frozenset({"READONLY", "MASTERDOWN"})
 # What a server answers that is demoted, full, busy, or cut off from its disk or its replicas.
 _AWAY_CODES = _DEMOTED_CODES | {"OOM", "BUSY", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN"}
@@ -60,29 +66,56 @@ def command_client(url: str, *, name: str, timeout: float = 3.0) -> Client:
 
 
 def _client(url: str, *, name: str, timeout: float, retry: Retry) -> Client:
-    given: dict[str, Any] = {**parse_url(url)}
-    connection_class = _FOLLOWING[given.pop("connection_class", Connection)]
+    address = parse_redis_address(url)
+    given: dict[str, Any] = {**parse_url(address.url)}
     # What the address says about databases, passwords and TLS holds; the rest is not its to say.
-    pool = BlockingConnectionPool(
-        **{
-            **given,
-            "connection_class": connection_class,
-            "max_connections": _CONNECTIONS,
-            "timeout": timeout,
-            "client_name": name,
-            "protocol": 3,
-            "legacy_responses": False,
-            "decode_responses": False,
-            "socket_timeout": timeout,
-            "socket_connect_timeout": _CONNECT_TIMEOUT,
-            "health_check_interval": 15,
-            "retry": retry,
-            "retry_on_error": [],
-            "retry_on_timeout": False,
-            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
-        }
+    given |= {
+        "connection_class": _FOLLOWING[given.pop("connection_class", Connection)],
+        "max_connections": _CONNECTIONS,
+        "timeout": timeout,
+        "client_name": name,
+        "driver_info": None,
+        "protocol": 3,
+        "legacy_responses": False,
+        "decode_responses": False,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": _CONNECT_TIMEOUT,
+        "health_check_interval": 15,
+        "retry": retry,
+        "retry_on_error": [],
+        "retry_on_timeout": False,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+    }
+    match address.kind:
+        case RedisKind.SERVER:
+            return _plain(given)
+        case RedisKind.SENTINEL:
+            return _plain(_through_sentinels(given, address))
+        case RedisKind.CLUSTER:
+            cluster = ClusterClient(
+                address.servers, lambda host, port: _plain({**given, "host": host, "port": port})
+            )
+            return cast("Client", cluster)
+
+
+def _plain(options: dict[str, Any]) -> Client:
+    return Redis.from_pool(BlockingConnectionPool(**options))
+
+
+def _through_sentinels(given: dict[str, Any], address: RedisAddress) -> dict[str, Any]:
+    login = {"username": address.sentinel_username, "password": address.sentinel_password}
+    sentinels = Sentinels(
+        address.servers,
+        address.service,
+        lambda host, port: _plain({**given, **login, "host": host, "port": port, "db": 0}),
     )
-    return Redis.from_pool(pool)
+    connection_class = _TO_PRIMARY[given["connection_class"]]
+    return {**given, "connection_class": connection_class, "sentinels": sentinels}
+
+
+def as_cluster(client: object) -> ClusterClient | None:
+    """Return the client if it is that of a cluster."""
+    return client if isinstance(client, ClusterClient) else None
 
 
 class _FollowsFailover(AbstractConnection):
@@ -113,6 +146,32 @@ _FOLLOWING: dict[type[AbstractConnection], type[AbstractConnection]] = {
     Connection: _Tcp,
     SSLConnection: _Tls,
     UnixDomainSocketConnection: _Unix,
+}
+
+
+class _ToPrimary(Connection):
+    """Asks where the primary is by now, whenever it connects."""
+
+    def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
+        super().__init__(**options)
+        self._sentinels = sentinels
+
+    async def _connect(self) -> None:
+        self.host, self.port = await self._sentinels.primary()
+        await super()._connect()  # type: ignore[no-untyped-call]
+
+
+class _PrimaryTcp(_ToPrimary, _Tcp):
+    pass
+
+
+class _PrimaryTls(_ToPrimary, _Tls):
+    pass
+
+
+_TO_PRIMARY: dict[type[AbstractConnection], type[AbstractConnection]] = {
+    _Tcp: _PrimaryTcp,
+    _Tls: _PrimaryTls,
 }
 
 

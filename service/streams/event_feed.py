@@ -2,8 +2,8 @@
 
 import random
 from asyncio import Future, Lock, get_running_loop, sleep, wait
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from contextlib import aclosing, suppress
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +19,9 @@ from service.telemetry.logs import get_log
 _log = get_log(__name__)
 
 _CONFIRMED_WITHIN = 2.0
+# Those that begin with s are of a shard.
+_CONFIRMED = frozenset({"subscribe", "ssubscribe"})
+_PUBLISHED = frozenset({"message", "smessage"})
 
 
 class RedisEventFeed:
@@ -40,7 +43,7 @@ class RedisEventFeed:
         confirmed = self._confirmations.setdefault(job_id, get_running_loop().create_future())
         async with self._writing:
             with redis_errors():
-                await self._open_connection().subscribe(keys.live(job_id))
+                await self._listen(self._open_connection(), [job_id])
         # Awaited from outside, so that whoever leaves does not cancel it for those who stay.
         await wait({confirmed}, timeout=_CONFIRMED_WITHIN)
         if not confirmed.done():
@@ -54,7 +57,7 @@ class RedisEventFeed:
         async with self._writing:
             # A connection that fails now has nothing to unsubscribe from any more.
             with suppress(Unavailable), redis_errors():
-                await self._open_connection().unsubscribe(keys.live(job_id))
+                await self._leave(self._open_connection(), job_id)
 
     def _open_connection(self) -> Any:
         subscriber: Any = self._connection
@@ -64,34 +67,49 @@ class RedisEventFeed:
             raise Unavailable("Redis")
         return subscriber
 
+    async def _listen(self, connection: PubSub, job_ids: Collection[UUID]) -> None:
+        if job_ids:
+            await connection.subscribe(*map(keys.live, job_ids))
+
+    async def _leave(self, connection: PubSub, job_id: UUID) -> None:
+        await connection.unsubscribe(keys.live(job_id))
+
     async def frames(self) -> AsyncIterator[tuple[UUID, Frame] | None]:
         """Yield (job, frame) as they come, and None after every (re)connection."""
         while True:
             try:
-                with redis_errors():
-                    async with self._once.pubsub() as connection:
-                        await self._resubscribe(connection)
-                        yield None
-                        subscription = Subscription(connection)
-                        while True:
-                            message = await subscription.next_message()
-                            received = message and self._receive(message)
-                            if received:
-                                yield received
+                async with aclosing(self.frames_until_lost()) as frames:
+                    async for each in frames:
+                        yield each
             except Unavailable as error:
                 _log.warning("event_feed_disconnected", error=str(error.__cause__))
-                await sleep(0.2 + random.random())  # noqa: S311 - jitter, no secret
-            finally:
-                self._connection = None
+                await pause_before_reconnecting()
+
+    async def frames_until_lost(self) -> AsyncGenerator[tuple[UUID, Frame] | None]:
+        """Yield None once connected, then (job, frame); raises `Unavailable` when that ends."""
+        try:
+            with redis_errors():
+                async with self._once.pubsub() as connection:
+                    await self._resubscribe(connection)
+                    yield None
+                    subscription = Subscription(connection)
+                    while True:
+                        message = await subscription.next_message()
+                        received = message and self._receive(message)
+                        if received:
+                            yield received
+        finally:
+            self._connection = None
 
     async def _resubscribe(self, connection: PubSub) -> None:
         """Subscribe to all that is watched, and return when everything is confirmed."""
         subscribed: set[UUID] = set()
         while True:
             missing = self._watched - subscribed
+            await self._listen(connection, missing)
             # The last channel is confirmed last, and keeps the connection subscribed
             # while nobody watches anything.
-            await connection.subscribe(*map(keys.live, missing), keys.LIVE_ALWAYS)
+            await connection.subscribe(keys.LIVE_ALWAYS)
             await _confirmed(connection, keys.LIVE_ALWAYS)
             subscribed |= missing
             if self._watched <= subscribed:
@@ -101,22 +119,31 @@ class RedisEventFeed:
             confirmation.set_result(None)
         self._confirmations.clear()
 
+    def _is_watched(self, channel: bytes) -> bool:
+        return keys.job_of_live(channel.decode()) in self._watched
+
     def _receive(self, message: dict[str, Any]) -> tuple[UUID, Frame] | None:
         job_id = keys.job_of_live(message["channel"].decode())
         if job_id is None:
             return None
-        if message["type"] == "subscribe":
+        kind = message["type"]
+        if kind in _CONFIRMED:
             confirmation = self._confirmations.pop(job_id, None)
             if confirmation is not None:
                 confirmation.set_result(None)
             return None
-        if message["type"] != "message":
+        if kind not in _PUBLISHED:
             return None
         frame = parse_frame(message["data"])
         if frame is None:
             _log.warning("unreadable_frame_dropped", job=str(job_id))
             return None
         return job_id, frame
+
+
+async def pause_before_reconnecting() -> None:
+    """Wait a moment, never the same, so that not all come at once."""
+    await sleep(0.2 + random.random())  # noqa: S311 - jitter, no secret
 
 
 async def _confirmed(connection: PubSub, channel: str) -> None:

@@ -12,7 +12,7 @@ from service.domain.frames import Frame, render
 from service.group_commit import GroupCommit
 from service.ports.events import Appended
 from service.streams import keys
-from service.streams.connection import Client, redis_errors, translate
+from service.streams.connection import Client, as_cluster, redis_errors, translate
 from service.streams.scripts import append_events, redrive_events, seal_events
 from service.supervision import Background
 from service.telemetry.metrics import EVENTS_APPENDED
@@ -29,6 +29,7 @@ class RedisEventLog:
 
     def __init__(self, client: Client, background: Background) -> None:
         self._client = client
+        self._publish = "PUBLISH" if as_cluster(client) is None else "SPUBLISH"
         self._appends: GroupCommit[list[Any], Appended] = GroupCommit(
             "append_events", self._run_all, background, max_batch=100
         )
@@ -36,25 +37,42 @@ class RedisEventLog:
     async def append(self, job_id: UUID, events: Sequence[JobEvent], ttl: float) -> Appended:
         """Append and publish contiguous events in one step; repeating it has no effect."""
         # Rendered here: what cannot be is this caller's error, not its neighbours'.
-        appended = await self._appends.submit(_arguments(job_id, events, ttl))
+        appended = await self._appends.submit(self._arguments(job_id, events, ttl))
         EVENTS_APPENDED.labels(verdict=appended.verdict).inc(len(events))
         return appended
+
+    def _arguments(self, job_id: UUID, events: Sequence[JobEvent], ttl: float) -> list[Any]:
+        first, last = events[0], events[-1]
+        frames = [render(event) for event in events]
+        return append_events.arguments(
+            stream=keys.events(job_id),
+            publish=self._publish,
+            channel=keys.live(job_id),
+            ttl_ms=_milliseconds(ttl),
+            attempt=first.id.attempt,
+            first_seq=first.id.seq,
+            last_is_final=int(last.type.is_terminal),
+            types_and_data=[part for frame in frames for part in (frame.type, frame.data)],
+        )
 
     async def _run_all(self, calls: Sequence[list[Any]]) -> list[Appended | BaseException]:
         with redis_errors():
             replies = await self._run(calls)
             if any(isinstance(reply, NoScriptError) for reply in replies):
-                await self._client.script_load(append_events.source)
-                replies = await self._run(calls)
+                # Only some servers of a cluster have forgotten it; this loads it where it runs.
+                replies = await self._run(calls, with_source=True)
         return [
             translate(reply) if isinstance(reply, Exception) else _appended(reply)
             for reply in replies
         ]
 
-    async def _run(self, calls: Sequence[list[Any]]) -> list[Any]:
+    async def _run(self, calls: Sequence[list[Any]], *, with_source: bool = False) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
         for call in calls:
-            pipeline.evalsha(append_events.sha, *call)
+            if with_source:
+                pipeline.eval(append_events.source, *call)
+            else:
+                pipeline.evalsha(append_events.sha, *call)
         return await pipeline.execute(raise_on_error=False)
 
     async def redrive(self, job_id: UUID, event: JobEvent, ttl: float) -> Appended:
@@ -64,6 +82,7 @@ class RedisEventLog:
             reply = await redrive_events(
                 self._client,
                 stream=keys.events(job_id),
+                publish=self._publish,
                 channel=keys.live(job_id),
                 ttl_ms=_milliseconds(ttl),
                 attempt=event.id.attempt,
@@ -111,20 +130,6 @@ class RedisEventLog:
                 last_id=str(_BEYOND_ALL),
                 ttl_ms=_milliseconds(ttl),
             )
-
-
-def _arguments(job_id: UUID, events: Sequence[JobEvent], ttl: float) -> list[Any]:
-    first, last = events[0], events[-1]
-    frames = [render(event) for event in events]
-    return append_events.arguments(
-        stream=keys.events(job_id),
-        channel=keys.live(job_id),
-        ttl_ms=_milliseconds(ttl),
-        attempt=first.id.attempt,
-        first_seq=first.id.seq,
-        last_is_final=int(last.type.is_terminal),
-        types_and_data=[part for frame in frames for part in (frame.type, frame.data)],
-    )
 
 
 def _milliseconds(seconds: float) -> int:

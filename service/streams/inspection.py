@@ -4,14 +4,18 @@ from redis.exceptions import ResponseError
 
 from service.domain.checkup import RedisFacts
 from service.streams import keys
-from service.streams.connection import Client, redis_errors
+from service.streams.connection import Client, as_cluster, redis_errors
 
 
 async def inspect_redis(client: Client) -> RedisFacts:
-    """Describe the server and the job streams; raises `Unavailable`."""
+    """Describe the server and the job streams; raises `Unavailable`.
+
+    Of a cluster it is the server that has the job streams.
+    """
     with redis_errors():
         info = await client.info()
         missing = [name for name in (keys.JOBS, keys.AGAIN) if not await _has_group(client, name)]
+    cluster = as_cluster(client)
     version, valkey = str(info["redis_version"]), info.get("valkey_version")
     return RedisFacts(
         product=f"Redis {version}" if valkey is None else f"Valkey {valkey}",
@@ -20,6 +24,7 @@ async def inspect_redis(client: Client) -> RedisFacts:
         eviction=str(info.get("maxmemory_policy", "unknown")),
         is_append_only=bool(info.get("aof_enabled")),
         missing_groups=tuple(missing),
+        shards=len(cluster.servers) if cluster else 0,
     )
 
 

@@ -97,6 +97,7 @@ def delete_stray_entries(*, stream: str, group: str, after: str, count: int) -> 
 def append_events(
     *,
     stream: str,
+    publish: str,
     channel: str,
     ttl_ms: int,
     attempt: int,
@@ -104,13 +105,16 @@ def append_events(
     last_is_final: int,
     types_and_data: Sequence[str | bytes],
 ) -> list[bytes]:
-    """Append and publish what is not there yet; returns the verdict and the stream's last id."""
+    """Append and publish what is not there yet; returns the verdict and the stream's last id.
+
+    `publish` is the command: PUBLISH, or SPUBLISH in a cluster.
+    """
     raise NotImplementedError
 
 
 @Script
 def redrive_events(
-    *, stream: str, channel: str, ttl_ms: int, attempt: int, type: str, data: bytes
+    *, stream: str, publish: str, channel: str, ttl_ms: int, attempt: int, type: str, data: bytes
 ) -> list[bytes]:
     """Begin a generation and forget those before it; returns the verdict and the last id."""
     raise NotImplementedError

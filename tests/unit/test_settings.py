@@ -190,6 +190,7 @@ def test_a_port_that_is_none_is_refused(environment: pytest.MonkeyPatch, port: s
     [
         ("REDIS_URL", "localhost:6379", "it must begin with redis://"),
         ("REDIS_URL", "http://localhost", "it must begin with redis://"),
+        ("REDIS_URL", "redis+sentinel://a,b", "/service or /service/database"),
         ("DATABASE_URL", "postgresql+asyncpg://a/x", "it must begin with postgresql://"),
         ("DATABASE_URL", "mysql://a/x", "it must begin with postgresql://"),
     ],

@@ -1,9 +1,9 @@
 -- Append a job's events, contiguous and of one attempt, and publish those that are new.
 -- KEYS: stream
--- ARGV: channel, ttl_ms, attempt, first_seq, last_is_final, types_and_data...
+-- ARGV: publish, channel, ttl_ms, attempt, first_seq, last_is_final, types_and_data...
 -- returns: verdict (appended, fenced, hole), the stream's last id
-local stream, channel, ttl_ms = KEYS[1], ARGV[1], ARGV[2]
-local attempt, first_seq, last_is_final = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
+local stream, publish, channel, ttl_ms = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local attempt, first_seq, last_is_final = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
 
 local last_attempt, last_seq = 0, 0
 if redis.call('EXISTS', stream) == 1 then
@@ -23,7 +23,7 @@ end
 if attempt < last_attempt then
   return answer('fenced')
 end
-local count = (#ARGV - 5) / 2
+local count = (#ARGV - 6) / 2
 for i = 1, count do
   local seq = first_seq + i - 1
   local is_there = attempt == last_attempt and seq <= last_seq
@@ -35,9 +35,9 @@ for i = 1, count do
       return answer('hole')
     end
     local id = string.format('%.0f-%.0f', attempt, seq)
-    local name, data = ARGV[4 + 2 * i], ARGV[5 + 2 * i]
+    local name, data = ARGV[5 + 2 * i], ARGV[6 + 2 * i]
     redis.call('XADD', stream, id, 'type', name, 'data', data)
-    redis.call('PUBLISH', channel, 'id: ' .. id .. '\nevent: ' .. name .. '\ndata: ' .. data .. '\n\n')
+    redis.call(publish, channel, 'id: ' .. id .. '\nevent: ' .. name .. '\ndata: ' .. data .. '\n\n')
     last_attempt, last_seq = attempt, seq
   end
 end

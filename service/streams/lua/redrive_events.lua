@@ -1,9 +1,9 @@
 -- Append and publish the event that begins a generation of a job, and trim away all before it.
 -- KEYS: stream
--- ARGV: channel, ttl_ms, attempt, type, data
+-- ARGV: publish, channel, ttl_ms, attempt, type, data
 -- returns: verdict (appended, fenced), the stream's last id
-local stream, channel, ttl_ms, attempt = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
-local name, data = ARGV[4], ARGV[5]
+local stream, publish, channel, ttl_ms = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local attempt, name, data = tonumber(ARGV[4]), ARGV[5], ARGV[6]
 
 local last_attempt, last_seq = 0, 0
 if redis.call('EXISTS', stream) == 1 then
@@ -19,7 +19,7 @@ end
 local id = string.format('%.0f-1', attempt)
 if attempt > last_attempt then
   redis.call('XADD', stream, id, 'type', name, 'data', data)
-  redis.call('PUBLISH', channel, 'id: ' .. id .. '\nevent: ' .. name .. '\ndata: ' .. data .. '\n\n')
+  redis.call(publish, channel, 'id: ' .. id .. '\nevent: ' .. name .. '\ndata: ' .. data .. '\n\n')
   last_attempt, last_seq = attempt, 1
 end
 -- Never DEL: a stream keeps refusing the ids that it has had.

@@ -219,6 +219,20 @@ async def test_a_password_in_the_query_of_an_address_is_a_secret_too(
     assert SECRET not in told
 
 
+async def test_what_the_sentinels_are_asked_with_is_a_secret_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def fail(*_: object) -> str:
+        raise RuntimeError(f"cannot use {SECRET}")
+
+    monkeypatch.setattr("service.bootstrap.checkup.server_version", fail)
+    url = f"redis+sentinel://{NOBODY}/usa?sentinel_password={SECRET}"
+    told = repr(await check_up(settings(url, f"postgresql://usa@{NOBODY}/usa")))
+    assert "no Sentinel tells the primary" in told
+    assert "(hidden)" in told
+    assert SECRET not in told
+
+
 # --- models ----------------------------------------------------------------------------------
 
 
