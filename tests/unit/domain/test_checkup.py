@@ -32,6 +32,14 @@ def test_a_redis_from_6_2_on_will_do(version: str) -> None:
     assert judge_redis(replace(GOOD, version=version))[0].health is Health.OK
 
 
+def test_a_cluster_must_be_able_to_publish_within_a_shard() -> None:
+    cluster = replace(GOOD, version="7.0.15", shards=3)
+    assert "cluster of 3 shards" in judge_redis(cluster)[0].message
+    finding = worst(replace(cluster, version="6.2.14"))
+    assert (finding.check, finding.health) == ("redis", Health.FAILED)
+    assert "7.0" in (finding.advice or "")
+
+
 @pytest.mark.parametrize("version", ["6.0.16", "5.0", "2.8.24", ""])
 def test_an_older_redis_will_not(version: str) -> None:
     finding = worst(replace(GOOD, version=version))
