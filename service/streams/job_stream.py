@@ -38,7 +38,7 @@ async def _create_if_missing(client: Client, stream: str) -> bool:
         if not str(error).startswith("BUSYGROUP"):
             raise
         return False
-    GROUPS_CREATED.labels(stream=stream).inc()
+    GROUPS_CREATED.labels(stream=stream.rpartition(":")[2]).inc()
     _log.info("group_created", stream=stream)
     return True
 

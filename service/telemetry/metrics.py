@@ -17,7 +17,7 @@ ProcessCollector(registry=REGISTRY)
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
-BUILD = Info("usa_build", "Version of this process.", registry=REGISTRY)
+BUILD = Info("usa_build", "Version and kind of this process.", registry=REGISTRY)
 EVENT_LOOP_LAG_SECONDS = Gauge(
     "usa_event_loop_lag_seconds",
     "The most that this process' event loop was late within the last half minute.",

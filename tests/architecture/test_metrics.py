@@ -1,5 +1,6 @@
-"""Every metric is ours, explained, bounded in its labels, and moved by some code."""
+"""Every metric is ours, explained, bounded in its labels, moved by some code, and documented."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,6 +62,23 @@ def test_a_metric_is_moved_by_some_code(name: str) -> None:
         if path != "service/telemetry/metrics.py" and name in set(names_in(tree))
     ]
     assert movers != []
+
+
+def metrics_table() -> str:
+    """What deploy/README.md says about the metrics."""
+    lines = ["| Metric | Kind | Labels | Meaning |", "|---|---|---|---|"]
+    for instrument in INSTRUMENTS.values():
+        [family] = instrument.describe()
+        suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
+        labels = ", ".join(f"`{label}`" for label in instrument._labelnames)
+        cells = (f"`{family.name}{suffix}`", family.type, labels, family.documentation)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def test_the_table_of_metrics_is_that_of_the_catalogue() -> None:
+    readme = Path(__file__).parents[2] / "deploy" / "README.md"
+    assert metrics_table() in readme.read_text(), f"it should be:\n{metrics_table()}"
 
 
 def test_every_metric_is_registered_where_it_is_served() -> None:

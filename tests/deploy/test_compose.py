@@ -20,10 +20,11 @@ def services() -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_it_runs_an_api_two_workers_a_migration_and_their_servers(
+def test_it_runs_an_api_two_workers_a_migration_their_servers_and_what_watches_them(
     services: dict[str, dict[str, Any]],
 ) -> None:
-    assert services.keys() == {"valkey", "postgres", "migrate", "api", "worker"}
+    servers = {"valkey", "postgres", "prometheus", "grafana"}
+    assert services.keys() == {"migrate", "api", "worker"} | servers
     assert services["worker"]["deploy"]["replicas"] == 2
     assert [services[name]["command"] for name in ("migrate", "api", "worker")] == [
         ["migrate"],
@@ -58,11 +59,43 @@ def test_only_workers_get_the_key_of_claude_and_it_is_not_in_the_file(
     assert services["worker"]["environment"]["ANTHROPIC_API_KEY"] is None
 
 
-def test_only_the_api_is_reachable_and_only_from_this_machine(
+def test_what_people_look_at_is_reachable_and_only_from_this_machine(
     services: dict[str, dict[str, Any]],
 ) -> None:
-    assert {name for name, service in services.items() if "ports" in service} == {"api"}
-    assert all(port.startswith("127.0.0.1:") for port in services["api"]["ports"])
+    ports = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert ports.keys() == {"api", "prometheus", "grafana"}
+    assert all(port.startswith("127.0.0.1:") for [port] in ports.values())
+
+
+def test_what_it_mounts_is_in_the_repository(services: dict[str, dict[str, Any]]) -> None:
+    mounts = [each for name in ("prometheus", "grafana") for each in services[name]["volumes"]]
+    files = [mount.split(":")[0] for mount in mounts if mount.startswith(".")]
+    assert len(files) == 5
+    assert [file for file in files if not (FILE.parent / file).is_file()] == []
+
+
+def test_prometheus_finds_every_container_of_what_it_scrapes(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    config = yaml.safe_load((FILE.parent / "prometheus" / "prometheus.yml").read_text())
+    found = [config for job in config["scrape_configs"] for config in job["dns_sd_configs"]]
+    assert {name for each in found for name in each["names"]} == {"api", "worker"}
+    assert {each["port"] for each in found} == {Settings().metrics_port}
+    assert all(
+        "USA_METRICS_PORT" not in services[name]["environment"] for name in ("api", "worker")
+    )
+
+
+def test_grafana_finds_prometheus_and_our_dashboard(services: dict[str, dict[str, Any]]) -> None:
+    [source] = yaml.safe_load((FILE.parent / "grafana" / "datasources.yaml").read_text())[
+        "datasources"
+    ]
+    [provider] = yaml.safe_load((FILE.parent / "grafana" / "dashboards.yaml").read_text())[
+        "providers"
+    ]
+    assert source["url"] == "http://prometheus:9090"
+    folder = provider["options"]["path"]
+    assert any(f":{folder}/" in mount for mount in services["grafana"]["volumes"])
 
 
 def test_our_containers_cannot_write_nor_gain_rights(services: dict[str, dict[str, Any]]) -> None:

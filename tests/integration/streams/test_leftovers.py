@@ -199,7 +199,7 @@ async def test_the_loss_of_one_stream_is_told_once_by_whoever_misses_it_first(
 ) -> None:
     pending = RedisPending(job_streams.commands)
     await pending.ensure_streams()
-    created = GROUPS_CREATED.labels(stream=keys.AGAIN)._value.get()
+    created = GROUPS_CREATED.labels(stream="again")._value.get()
 
     async def lose() -> None:
         if lost == "a stream":
@@ -212,4 +212,4 @@ async def test_the_loss_of_one_stream_is_told_once_by_whoever_misses_it_first(
     await lose()
     assert await job_streams.consumer().read_new(1) == []
     assert not await pending.ensure_streams()
-    assert GROUPS_CREATED.labels(stream=keys.AGAIN)._value.get() == created + 2
+    assert GROUPS_CREATED.labels(stream="again")._value.get() == created + 2
