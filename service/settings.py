@@ -64,7 +64,8 @@ class Settings(BaseSettings):
     redis_url: RedisAddress | None = Field(
         None,
         validation_alias=_either("REDIS_URL", "REDIS_URL"),
-        description="Redis or Valkey; without it `usa up` starts its own.",
+        description="Redis or Valkey, also by Sentinels or as a cluster; without it `usa up` "
+        "starts its own.",
     )
     database_url: PostgresAddress | None = Field(
         None,
