@@ -106,7 +106,7 @@ class ClusterClient(_Commands):
             try:
                 return await self._run(server, args, options)
             except MovedError as error:
-                await self._note_move(slot, server, error)
+                self._owners[slot] = _named(error, server)
             except AskError as error:
                 return await self._ask(_named(error, server), args, options)
         raise RedisConnectionError(f"the servers disagree about slot {slot}")
@@ -129,11 +129,6 @@ class ClusterClient(_Commands):
 
     def _doubt(self, server: Server) -> None:
         self._suspect, self._is_stale = server, True
-
-    async def _note_move(self, slot: int, server: Server, error: AskError) -> None:
-        # The rest of a shard has usually moved as well; this slot has, whatever others say.
-        await self.learn()
-        self._owners[slot] = _named(error, server)
 
     async def _ask(self, server: Server, args: Sequence[Any], options: dict[str, Any]) -> Any:
         """Run a command on a server that has its key already and its slot not yet."""

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from redis.crc import key_slot
+from redis.exceptions import NoPermissionError
 
 from service.bootstrap.connections import event_feed
 from service.domain.errors import Unavailable
@@ -283,6 +284,19 @@ async def test_a_cancellation_is_heard_wherever_it_was_sent(
         return job in heard
 
     await eventually(is_heard)
+
+
+async def test_who_scales_workers_may_look_and_do_nothing_else(
+    job_streams: JobStreams, servers: RedisServers
+) -> None:
+    scaler = servers.url.replace("usa:change-usa@", "usa_scaler:change-scaler@")
+    client = job_streams.client(once_client, "scaler", url=scaler)
+    assert await client.xlen(keys.JOBS) == 0
+    assert (await client.xpending(keys.JOBS, keys.GROUP))["pending"] == 0
+    assert len(await client.xinfo_groups(keys.JOBS)) == 1
+    for forbidden in (client.xadd(keys.JOBS, {"job": "x"}), client.xlen(keys.events(uuid4()))):
+        with pytest.raises(NoPermissionError):
+            await forbidden
 
 
 async def test_the_doctor_sees_a_cluster(job_streams: JobStreams) -> None:
