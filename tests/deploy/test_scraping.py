@@ -154,6 +154,10 @@ async def test_every_panel_shows_data_and_the_queue_is_exported_once(
         await prometheus.becomes(ONCE, 1)
         await prometheus.becomes('max(usa_queue_jobs{state="queued"})', 0)
         assert await prometheus.value("max(max_over_time(usa_queue_jobs[5m]))") != 0
+        sources = await prometheus.query("sum by (source) (usa_entries_delivered_total) > 0")
+        assert {"new", "reclaimed"} <= {labels["source"] for labels, _ in sources}
+        iterations = await prometheus.query("sum by (iteration) (usa_iteration_seconds_count)")
+        assert {labels["iteration"] for labels, _ in iterations} == {"validation", "security"}
         await are_linted([api, *workers])
         await shows_everything(prometheus)
 

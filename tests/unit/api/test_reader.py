@@ -12,6 +12,7 @@ from service.api import reader as reader_module
 from service.domain.events import EventId, EventType
 from service.domain.frames import render
 from service.domain.job import JobStatus
+from service.telemetry.metrics import REGISTRY
 from tests.fixtures.event_logs import an_event
 from tests.unit.api.play import Play
 from tests.unit.api.reading import Bench, completed, fence_of, open_bench, silent_gaps
@@ -41,6 +42,28 @@ async def test_history_comes_first_and_pushed_frames_follow(bench: Bench) -> Non
     reader.push(render(an_event(bench.row.id, 1, 3)))
 
     assert await bench.read(reader) == ["1-3"]
+
+
+def deliveries() -> int:
+    return int(REGISTRY.get_sample_value("usa_event_delivery_seconds_count") or 0)
+
+
+async def test_the_delivery_of_what_was_pushed_is_measured_once_and_replay_is_not(
+    bench: Bench,
+) -> None:
+    await bench.write(1, 1, 2)
+    reader, before = bench.reader(), deliveries()
+    await bench.read(reader)
+    reader.written()
+    replayed = deliveries()
+    for seq in (3, 4):
+        reader.push(render(an_event(bench.row.id, 1, seq)))
+    assert len(await reader.next_batch(0.0)) == 2
+    unwritten = deliveries()
+    reader.written()
+    reader.written()
+
+    assert (replayed, unwritten, deliveries()) == (before, before, before + 1)
 
 
 async def test_a_reader_goes_on_after_its_cursor(bench: Bench) -> None:
