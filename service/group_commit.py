@@ -3,6 +3,7 @@
 from asyncio import Future, Task, get_running_loop
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextvars import Context
 from typing import Any, Generic, TypeVar
 
 from service.domain.errors import Unavailable
@@ -52,7 +53,8 @@ class GroupCommit(Generic[Item, Answer]):
     def _open_lane(self) -> None:
         if self._waiting and self._free_lanes:
             self._free_lanes -= 1
-            lane = self._background.spawn(f"{self._name}:lane", self._run_lane())
+            # What it logs is about many jobs, and must not look like whoever's came first.
+            lane = self._background.spawn(f"{self._name}:lane", self._run_lane(), context=Context())
             # Not at the end of the lane itself: one cancelled before its first step has no end.
             lane.add_done_callback(self._close_lane)
 

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Collection, Coroutine
+from contextvars import Context
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -47,9 +48,14 @@ class Background:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._on_crash = on_crash
 
-    def spawn(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run a coroutine; an exception it does not handle is logged, counted and reported."""
-        task = asyncio.create_task(work, name=name)
+    def spawn(
+        self, name: str, work: Coroutine[Any, Any, Any], *, context: Context | None = None
+    ) -> asyncio.Task[Any]:
+        """Run a coroutine; an exception it does not handle is logged, counted and reported.
+
+        It works, and logs, in a copy of its starter's context, unless it is given another.
+        """
+        task = asyncio.create_task(work, name=name, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
+from structlog.contextvars import bound_contextvars, get_contextvars
 
 from service.domain.errors import Unavailable
 from service.group_commit import GroupCommit
@@ -101,6 +103,23 @@ async def test_a_slow_round_trip_does_not_stop_the_other_lane(
     committer.open.set()
     assert await asyncio.gather(*stuck, *waiting) == [2, 6, 8]
     assert committer.batches[2] == [3, 4]
+
+
+async def test_a_round_trip_for_many_is_not_logged_as_one_of_theirs(
+    background: Background,
+) -> None:
+    bound: list[dict[str, Any]] = []
+
+    async def commit_many(items: Sequence[int]) -> Sequence[int]:
+        bound.append(get_contextvars())
+        return items
+
+    commit: GroupCommit[int, int] = GroupCommit("test", commit_many, background)
+    with bound_contextvars(job="one of many"):
+        await commit.submit(1)
+        assert get_contextvars() != {}
+
+    assert bound == [{}]
 
 
 async def test_a_batch_has_a_largest_size(committer: Committer, background: Background) -> None:
