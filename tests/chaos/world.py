@@ -136,6 +136,7 @@ class World:
     keys: dict[tuple[int, int], str]
     job_ids: dict[str, UUID] = field(default_factory=dict)
     _connection: "asyncpg.Connection | None" = None
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def members(self) -> list[Member]:
@@ -150,12 +151,19 @@ class World:
         """What the database says, asked again until it is there to answer."""
         while True:
             try:
-                if self._connection is None or self._connection.is_closed():
-                    self._connection = await asyncpg.connect(self.postgres.url, timeout=5)
-                return list(await self._connection.fetch(sql, *parameters, timeout=20))
+                async with self._asking:
+                    return await self._ask(sql, *parameters)
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
-                self._connection = None
                 await asyncio.sleep(0.05)
+
+    async def _ask(self, sql: str, *parameters: Any) -> list[asyncpg.Record]:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await asyncpg.connect(self.postgres.url, timeout=5)
+        try:
+            return list(await self._connection.fetch(sql, *parameters, timeout=20))
+        except BaseException:
+            self._connection.terminate()
+            raise
 
     async def number(self, sql: str, *parameters: Any) -> int:
         """One number that the database says."""

@@ -40,7 +40,7 @@ from tests.fixtures.scale import scaled
 from tests.fixtures.tools import needed_commit, needed_environment
 from tests.fixtures.waiting import eventually
 
-pytestmark = pytest.mark.timeout(scaled(240, 600))
+pytestmark = pytest.mark.timeout(scaled(480, 900))
 
 # The last one of version 0.1.0 before it was run by others.
 PREVIOUS = "a56cc4abf719178acac9d807a2bbe8733cf20ad8"

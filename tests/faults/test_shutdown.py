@@ -44,14 +44,14 @@ async def test_running_jobs_are_handed_back_free_of_charge_and_taken_up_at_once(
 ) -> None:
     await cluster.start_api()
     (leaving,) = await cluster.start_workers(1)
-    await submit_sleepers(cluster, JOBS, steps=8, stepSeconds=0.7)
+    await submit_sleepers(cluster, JOBS, steps=12, stepSeconds=1.2)
     await all_at_work(cluster, leaving, JOBS)
     await cluster.start_workers(1)
 
     leaving.send(signal.SIGTERM)
 
     assert await leaving.ended(within=GRACE + 8.0) == 0
-    assert await cluster.all_ended(JOBS, within=30.0) == {"completed": JOBS}
+    assert await cluster.all_ended(JOBS, within=60.0) == {"completed": JOBS}
     budgets = await cluster.rows(
         "SELECT error_count, crash_count, handback_count, attempt FROM jobs"
     )
