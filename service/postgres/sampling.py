@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from service.ports.sampling import QueueSample, TakeSample
 from service.postgres.pool import Database, postgres_errors
-from service.postgres.statements import statement
 from service.postgres.turns import SAMPLER, holder
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class PostgresSampleStore:
-    """Counts on the connection that holds the lock, so that only its holder can count."""
+    """Counts only for who has just shown that it still holds the lock."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -25,12 +24,14 @@ class PostgresSampleStore:
     async def only_sampler(self) -> AsyncIterator[TakeSample | None]:
         """Hold the lock that lets one process sample, if it is free."""
         async with holder(self._database, SAMPLER) as connection:
-            yield None if connection is None else partial(_sample, connection)
+            yield None if connection is None else partial(self._take, connection)
 
-
-async def _sample(connection: "PoolConnectionProxy[Record]") -> QueueSample:
-    with postgres_errors():
-        row = await connection.fetchrow(statement("sample_queue"))
-    if row is None:
-        raise AssertionError("counts are always one row")
-    return QueueSample(**dict(row))
+    async def _take(self, holding: "PoolConnectionProxy[Record]") -> QueueSample:
+        with postgres_errors():
+            await holding.fetchval("SELECT 1")
+        # Elsewhere: within the holder's transaction the tables would be locked until its end, and
+        # a migration would wait for that, and everybody for the migration.
+        row = await self._database.fetch_one("sample_queue")
+        if row is None:
+            raise AssertionError("counts are always one row")
+        return QueueSample(**dict(row))

@@ -34,7 +34,8 @@ async def holder(
 ) -> AsyncIterator["PoolConnectionProxy[Record] | None"]:
     """Hold an advisory lock inside this block, if it is free, and yield the connection that does.
 
-    What it answers was asked by the holder: it loses the lock, and is closed, after 30 s of rest.
+    It loses the lock, and is closed, after 30 s of rest. A table that is read through it stays
+    locked until the end.
     """
     async with database.connection() as connection, connection.transaction():
         await connection.execute(

@@ -192,6 +192,16 @@ async def test_a_process_that_hangs_loses_the_lock_to_another(
         await sampler.run_once()
 
 
+async def test_no_table_is_locked_by_who_samples(sampler: Sampler, upkeep: Upkeep) -> None:
+    await sampler.run_once()
+
+    await upkeep.observer.run(
+        "DO $$ BEGIN LOCK TABLE jobs, queue_control IN ACCESS EXCLUSIVE MODE NOWAIT; END $$"
+    )
+
+    assert jobs()["queued"] == 0
+
+
 async def test_a_term_ends_so_that_no_transaction_stays_open_for_ever(
     sampler: Sampler, upkeep: Upkeep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
