@@ -12,7 +12,7 @@ from service.domain.job import Job, JobStatus
 from service.ports.attempts import Recorded
 from service.ports.events import EventLog
 from service.supervision import Wakeup
-from service.telemetry.metrics import EVENT_DELIVERY_SECONDS, SSE_RESYNCS
+from service.telemetry.metrics import EVENT_DELIVERY_SECONDS, EVENTS_DELIVERED, SSE_RESYNCS
 
 _PAGE = 200
 _LONGEST_QUEUE = 500
@@ -111,10 +111,12 @@ class Reader:
     async def next_batch(self, within: float) -> list[Frame]:
         """Return the next frames, or none after `within` seconds or at the end."""
         while not self.has_ended:
+            source = "read" if self._is_behind else "published"
             batch = await self._read_stream() if self._is_behind else self._take_pushed()
             if batch is None:
                 return []
             if batch or self.has_ended:
+                EVENTS_DELIVERED.labels(source=source).inc(len(batch))
                 return batch
             if not self._is_behind and not await self._wake.wait(within):
                 return []

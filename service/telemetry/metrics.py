@@ -197,10 +197,24 @@ EVENTS_APPENDED = Counter(
 EVENTS_DROPPED = Counter(
     "usa_events_dropped_total", "Progress events dropped while Redis was away.", registry=REGISTRY
 )
+EVENT_APPEND_SECONDS = Histogram(
+    "usa_event_append_seconds",
+    "From a worker's sending of events to Redis' answer, outages included.",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
 EVENT_DELIVERY_SECONDS = Histogram(
-    "usa_event_delivery_seconds", "From hearing of an event to its last byte handed to a client.",
-    buckets=_SECONDS, registry=REGISTRY,
-)  # fmt: skip
+    "usa_event_delivery_seconds",
+    "From a replica's hearing of published events to their last byte handed to a client.",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+EVENTS_DELIVERED = Counter(
+    "usa_events_delivered_total",
+    "Events for clients: as they were published, or read because something was missed or is old.",
+    ["source"],
+    registry=REGISTRY,
+)
 SSE_CLIENTS = Gauge("usa_sse_clients", "Open event streams.", registry=REGISTRY)
 SSE_RESYNCS = Counter("usa_sse_resyncs_total", "Snapshots that replaced lost history.",
                       registry=REGISTRY)  # fmt: skip

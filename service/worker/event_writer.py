@@ -17,7 +17,7 @@ from service.domain.job import JsonObject
 from service.ports.events import EventLog
 from service.supervision import Background, Wakeup, retry_while_unavailable
 from service.telemetry.logs import get_log
-from service.telemetry.metrics import EVENTS_DROPPED, WRITES_FENCED
+from service.telemetry.metrics import EVENT_APPEND_SECONDS, EVENTS_DROPPED, WRITES_FENCED
 
 _log = get_log(__name__)
 
@@ -144,6 +144,7 @@ class EventWriter:
             sent_at = monotonic()
             self._number()
             await retry_while_unavailable("append_events", self._append_while_allowed)
+            EVENT_APPEND_SECONDS.observe(monotonic() - sent_at)
             await self._hold_progress(sent_at + _PROGRESS_EVERY)
 
     @property

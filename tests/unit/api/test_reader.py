@@ -44,6 +44,23 @@ async def test_history_comes_first_and_pushed_frames_follow(bench: Bench) -> Non
     assert await bench.read(reader) == ["1-3"]
 
 
+def delivered(source: str) -> int:
+    labels = {"source": source}
+    return int(REGISTRY.get_sample_value("usa_events_delivered_total", labels) or 0)
+
+
+async def test_what_is_read_and_what_was_published_is_counted_apart(bench: Bench) -> None:
+    before = [delivered(source) for source in ("read", "published")]
+    await bench.write(1, 1, 2)
+    reader = bench.reader()
+    await bench.read(reader)
+    reader.push(render(an_event(bench.row.id, 1, 3)))
+    await bench.read(reader)
+
+    after = [delivered(source) for source in ("read", "published")]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [2, 1]
+
+
 def deliveries() -> int:
     return int(REGISTRY.get_sample_value("usa_event_delivery_seconds_count") or 0)
 
