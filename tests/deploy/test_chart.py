@@ -1,126 +1,23 @@
-"""The Helm chart, linted and rendered by Helm's own engine, checked against Kubernetes' schemas."""
-
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+"""The pods of the Helm chart: what they may, what they know, how they are stopped and replaced."""
 
 import pytest
 
-from service.settings import Settings
-from tests.fixtures.tools import needed_module
+from service.api.parameters import LONGEST_WAIT
+from service.bootstrap import listening, processes
+from tests.deploy.chart import NAME, VALUES, Document, merged, pod_specs, render, render_texts
 
-helm = needed_module("helm_python")
-kubernetes = needed_module("kubernetes_validate")
-yaml = needed_module("yaml")
-
-CHART = Path(__file__).parents[2] / "helm" / "user-story-service"
 OFFLINE = {"config": {"USA_MODEL": "offline"}}
-PRIVATE = {
-    "image": {"repository": "registry.example/usa", "tag": "1", "pullSecrets": ["registry"]},
-    "serviceAccount": {"annotations": {"example.com/role": "stories"}},
-}
 ROLES = {
     "secrets": {
         "apiDatabaseUrl": {"name": "stories-api", "key": "url"},
         "migrateDatabaseUrl": {"name": "stories-owner", "key": "url"},
     }
 }
-# The chart gives these itself; the embedded servers' folder means nothing in a pod.
-SET_BY_THE_CHART = {
-    "redis_url",
-    "database_url",
-    "api_database_url",
-    "anthropic_api_key",
-    "shutdown_grace",
-    "port",
-    "metrics_port",
-    "host",
-    "home",
-}
-
-Document = dict[str, Any]
-
-
-def render(values: Document | None = None, release: str = "usa") -> dict[str, Document]:
-    """Return every object of a release by kind and name."""
-    rendered = helm.Chart.load(CHART).render(values or {}, name=release, namespace="stories")
-    documents: Iterator[Document] = (
-        document
-        for path, text in rendered.items()
-        if not path.endswith("NOTES.txt")
-        for document in yaml.safe_load_all(text)
-        if document
-    )
-    return {f"{d['kind']}/{d['metadata']['name']}": d for d in documents}
-
-
-def pod_specs(objects: dict[str, Document]) -> dict[str, Document]:
-    """Return the pod of every workload, by its component."""
-    templates = [d["spec"]["template"] for d in objects.values() if "template" in d.get("spec", {})]
-    label = "app.kubernetes.io/component"
-    return {t["metadata"]["labels"][label]: t["spec"] for t in templates}
+EVERY_VALUES = pytest.mark.parametrize("name", VALUES)
 
 
 def variables(container: Document) -> dict[str, Document]:
     return {variable["name"]: variable for variable in container.get("env", [])}
-
-
-@pytest.mark.parametrize(
-    "values", [{}, OFFLINE, PRIVATE, ROLES], ids=["default", "offline", "private", "roles"]
-)
-def test_helm_finds_nothing_to_complain_about(values: Document) -> None:
-    report = helm.lint(CHART, values, strict=True)
-    worse_than_advice = [m for m in report["messages"] if m["severity"] > 1]
-    assert (report["errors"], worse_than_advice) == ([], [])
-
-
-@pytest.mark.parametrize("version", ["1.25", "1.29", "1.37"])
-@pytest.mark.parametrize(
-    "values", [{}, OFFLINE, PRIVATE, ROLES], ids=["default", "offline", "private", "roles"]
-)
-def test_kubernetes_knows_every_field_of_every_object(values: Document, version: str) -> None:
-    objects = render(values)
-    assert {name.partition("/")[0] for name in objects} == {
-        "ConfigMap",
-        "Deployment",
-        "Job",
-        "Service",
-        "ServiceAccount",
-    }
-    for document in objects.values():
-        kubernetes.validate(document, version, strict=True)
-
-
-@pytest.mark.parametrize(
-    ("values", "problem"),
-    [
-        ({"conifg": {}}, "'conifg' not allowed"),
-        ({"worker": {"replica": 2}}, "'replica' not allowed"),
-        ({"config": {"USA_CONCURENCY": "5"}}, "'USA_CONCURENCY' not allowed"),
-        ({"config": {"USA_CONCURRENCY": 5}}, "got number, want string"),
-        ({"config": {"DATABASE_URL": "postgresql://u:p@db/usa"}}, "'DATABASE_URL' not allowed"),
-    ],
-)
-def test_a_typo_in_values_is_refused(values: Document, problem: str) -> None:
-    with pytest.raises(helm.HelmValuesError, match=problem):
-        render(values)
-
-
-def test_values_take_every_setting_that_the_chart_does_not_set_itself() -> None:
-    schema = helm.Chart.load(CHART).schema
-    offered = set(schema["properties"]["config"]["properties"])
-    assert offered == {
-        f"USA_{name.upper()}" for name in Settings.model_fields.keys() - SET_BY_THE_CHART
-    }
-
-
-def test_every_value_is_documented_with_its_default() -> None:
-    schema = helm.Chart.load(CHART).schema
-    values = yaml.safe_load((CHART / "values.yaml").read_text())
-    assert values.keys() == schema["properties"].keys() - {"global"}
-    for name, part in schema["properties"].items():
-        if name not in {"global", "config"}:
-            assert values[name].keys() == part["properties"].keys()
 
 
 @pytest.mark.parametrize(
@@ -134,18 +31,25 @@ def test_every_value_is_documented_with_its_default() -> None:
 def test_a_worker_gets_longer_to_stop_than_it_takes(values: Document, seconds: int) -> None:
     objects = render({"worker": values})
     assert pod_specs(objects)["worker"]["terminationGracePeriodSeconds"] == seconds
-    grace = objects["ConfigMap/usa-user-story-service"]["data"]["USA_SHUTDOWN_GRACE"]
+    grace = objects[f"ConfigMap/{NAME}"]["data"]["USA_SHUTDOWN_GRACE"]
     assert int(grace) + 10 < seconds
 
 
-def test_a_worker_that_would_be_killed_while_it_hands_back_is_refused() -> None:
-    with pytest.raises(helm.HelmRenderError, match="must be more than"):
-        render({"worker": {"shutdownGraceSeconds": 60, "terminationGracePeriodSeconds": 70}})
+@pytest.mark.parametrize(("sleep", "drain"), [(0, 0), (5, 5), (40, 300)])
+def test_an_api_gets_longer_to_stop_than_it_takes(sleep: int, drain: int) -> None:
+    after_draining = 2 * listening._LAST_REQUESTS + processes._LAST_ROUNDS + processes._LAST_WRITES
+    objects = render({"api": {"preStopSeconds": sleep, "drainSeconds": drain}})
+    api = pod_specs(objects)["api"]
+    lifecycle = {"preStop": {"exec": {"command": ["sleep", str(sleep)]}}} if sleep else None
+    assert api["containers"][0].get("lifecycle") == lifecycle
+    assert objects[f"ConfigMap/{NAME}"]["data"]["USA_DRAIN_DELAY"] == str(drain)
+    assert api["terminationGracePeriodSeconds"] > sleep + drain + after_draining
 
 
-def test_no_pod_may_more_than_it_must() -> None:
-    pods = pod_specs(render())
-    assert pods.keys() == {"api", "worker", "migrate"}
+@EVERY_VALUES
+def test_no_pod_may_more_than_it_must(name: str) -> None:
+    pods = pod_specs(render(VALUES[name]))
+    assert pods.keys() >= {"api", "worker"}
     for pod in pods.values():
         [container] = pod["containers"]
         assert pod["securityContext"]["runAsNonRoot"] is True
@@ -156,7 +60,9 @@ def test_no_pod_may_more_than_it_must() -> None:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }
-        assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/tmp"]
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        writable = [m["mountPath"] for m in container["volumeMounts"] if not m.get("readOnly")]
+        assert writable == ["/tmp"]
         assert container["resources"]["limits"]["memory"]
 
 
@@ -210,7 +116,7 @@ def test_probes_ask_what_each_process_serves() -> None:
 
 
 def test_the_schema_is_migrated_before_anything_new_runs() -> None:
-    job = render()["Job/usa-user-story-service-migrate"]
+    job = render()[f"Job/{NAME}-migrate"]
     hooks = job["metadata"]["annotations"]["helm.sh/hook"].split(",")
     pod = job["spec"]["template"]["spec"]
     assert set(hooks) == {"pre-install", "pre-upgrade"}
@@ -221,7 +127,7 @@ def test_the_schema_is_migrated_before_anything_new_runs() -> None:
 
 def test_a_changed_setting_replaces_the_pods() -> None:
     def checksum(values: Document) -> str:
-        deployment = render(values)["Deployment/usa-user-story-service-worker"]
+        deployment = render(values)[f"Deployment/{NAME}-worker"]
         annotations: dict[str, str] = deployment["spec"]["template"]["metadata"]["annotations"]
         return annotations["checksum/config"]
 
@@ -230,9 +136,121 @@ def test_a_changed_setting_replaces_the_pods() -> None:
 
 def test_a_selector_finds_its_own_pods_and_no_others() -> None:
     objects = render()
-    service = objects["Service/usa-user-story-service"]["spec"]["selector"]
+    service = objects[f"Service/{NAME}"]["spec"]["selector"]
     for component in ("api", "worker"):
-        deployment = objects[f"Deployment/usa-user-story-service-{component}"]["spec"]
+        deployment = objects[f"Deployment/{NAME}-{component}"]["spec"]
         labels = deployment["template"]["metadata"]["labels"]
         assert deployment["selector"]["matchLabels"].items() <= labels.items()
         assert (service.items() <= labels.items()) is (component == "api")
+
+
+def test_certificates_are_where_addresses_can_name_them() -> None:
+    for pod in pod_specs(render({"certificatesSecret": "authorities"})).values():
+        [volume] = [v for v in pod["volumes"] if "secret" in v]
+        assert volume["secret"] == {"secretName": "authorities"}
+        mounts = {m["name"]: m["mountPath"] for m in pod["containers"][0]["volumeMounts"]}
+        assert mounts[volume["name"]] == "/etc/usa/certificates"
+
+
+def test_a_digest_is_what_runs_whatever_the_tag_says() -> None:
+    image = {"repository": "registry.example/usa", "tag": "1", "digest": f"sha256:{'a' * 64}"}
+    for pod in pod_specs(render({"image": image})).values():
+        assert pod["containers"][0]["image"] == f"registry.example/usa@sha256:{'a' * 64}"
+
+
+def test_labels_of_ones_own_select_nothing() -> None:
+    labels = {"team": "stories"}
+    for component in ("api", "worker"):
+        deployment = render({"podLabels": labels})[f"Deployment/{NAME}-{component}"]["spec"]
+        assert labels.items() <= deployment["template"]["metadata"]["labels"].items()
+        assert not labels.keys() & deployment["selector"]["matchLabels"].keys()
+
+
+def test_replicas_are_spread_over_nodes_and_zones() -> None:
+    objects = render()
+    for component in ("api", "worker"):
+        spec = objects[f"Deployment/{NAME}-{component}"]["spec"]
+        constraints = spec["template"]["spec"]["topologySpreadConstraints"]
+        keys = {c["topologyKey"] for c in constraints}
+        assert keys == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+        for constraint in constraints:
+            assert constraint["labelSelector"]["matchLabels"] == spec["selector"]["matchLabels"]
+            assert constraint["whenUnsatisfiable"] == "ScheduleAnyway"
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_a_node_can_always_be_drained_one_pod_after_the_other(replicas: int) -> None:
+    objects = render({"api": {"replicas": replicas}, "worker": {"replicas": replicas}})
+    for component in ("api", "worker"):
+        budget = objects[f"PodDisruptionBudget/{NAME}-{component}"]["spec"]
+        deployment = objects[f"Deployment/{NAME}-{component}"]["spec"]
+        assert budget["selector"] == deployment["selector"]
+        assert budget["maxUnavailable"] == 1
+        assert "minAvailable" not in budget
+
+
+def test_proxies_neither_buffer_a_stream_nor_give_up_on_a_wait() -> None:
+    ingress = render(VALUES["ha"])[f"Ingress/{NAME}"]
+    annotations = ingress["metadata"]["annotations"]
+    assert annotations["nginx.ingress.kubernetes.io/proxy-buffering"] == "off"
+    assert int(annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"]) > LONGEST_WAIT
+    hosts = ["stories.example.com", "stories.example.org"]
+    assert [rule["host"] for rule in ingress["spec"]["rules"]] == hosts
+    assert ingress["spec"]["tls"] == [{"secretName": "stories-certificate", "hosts": hosts}]
+    for rule in ingress["spec"]["rules"]:
+        [path] = rule["http"]["paths"]
+        assert path["backend"]["service"] == {"name": NAME, "port": {"name": "http"}}
+
+
+def test_both_kinds_of_pods_are_scraped_where_they_serve_metrics() -> None:
+    objects = render(VALUES["ha"])
+    monitor = objects[f"PodMonitor/{NAME}"]["spec"]
+    [endpoint] = monitor["podMetricsEndpoints"]
+    [expression] = monitor["selector"]["matchExpressions"]
+    for component in ("api", "worker"):
+        template = objects[f"Deployment/{NAME}-{component}"]["spec"]["template"]
+        labels = template["metadata"]["labels"]
+        assert monitor["selector"]["matchLabels"].items() <= labels.items()
+        assert labels[expression["key"]] in expression["values"]
+        ports = {p["name"]: p["containerPort"] for p in template["spec"]["containers"][0]["ports"]}
+        assert (
+            str(ports[endpoint["port"]]) == objects[f"ConfigMap/{NAME}"]["data"]["USA_METRICS_PORT"]
+        )
+    migration = objects[f"Job/{NAME}-migrate"]["spec"]["template"]["metadata"]["labels"]
+    assert migration[expression["key"]] not in expression["values"]
+
+
+def test_traces_go_where_the_values_say_and_their_headers_stay_secret() -> None:
+    objects = render(VALUES["external-secrets"])
+    data = objects[f"ConfigMap/{NAME}"]["data"]
+    assert data["OTEL_EXPORTER_OTLP_ENDPOINT"] == "https://otlp.example.com"
+    assert data["USA_TRACING"] == "1"
+    for component in ("api", "worker"):
+        headers = variables(pod_specs(objects)[component]["containers"][0])[
+            "OTEL_EXPORTER_OTLP_HEADERS"
+        ]
+        assert headers["valueFrom"]["secretKeyRef"] == {"name": "stories", "key": "otlp-headers"}
+    assert (
+        not {"OTEL_EXPORTER_OTLP_ENDPOINT", "USA_TRACING"}
+        & render()[f"ConfigMap/{NAME}"]["data"].keys()
+    )
+
+
+@EVERY_VALUES
+def test_notes_say_how_to_begin(name: str) -> None:
+    notes = next(t for path, t in render_texts(VALUES[name]).items() if path.endswith("NOTES.txt"))
+    assert f"deploy/{NAME}-api" in notes
+    assert "usa keys create --tenant acme --user alice" in notes
+    assert "<no value>" not in notes
+    # A role that sees no key can make none.
+    owner = VALUES[name].get("secrets", {}).get("migrateDatabaseUrl")
+    assert (owner is not None) is ("get secret" in notes)
+
+
+def test_notes_warn_of_keys_in_the_clear() -> None:
+    unencrypted = merged(VALUES["ha"], {"ingress": {"tlsSecretName": ""}})
+    warned = [
+        "in the clear" in "".join(render_texts(values).values())
+        for values in (VALUES["ha"], unencrypted)
+    ]
+    assert warned == [False, True]
