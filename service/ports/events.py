@@ -73,7 +73,7 @@ class EventLog(Protocol):
 
 
 class EventFeed(Protocol):
-    """Published event frames, through one subscription connection per process."""
+    """Published event frames, through one subscription connection per process and shard."""
 
     async def subscribe(self, job_id: UUID) -> None:
         """Start receiving a job's frames; returns once Redis has confirmed it.

@@ -37,7 +37,7 @@ class ClusterEventFeed:
         self._once = once
         self._background = background
         self._feeds: dict[Server, _ShardFeed] = {}
-        self._listening: dict[Server, Task[None]] = {}
+        self._hearing: dict[Server, Task[None]] = {}
         self._watched: dict[UUID, Server | None] = {}
         self._heard: Queue[Heard] = Queue(_MOST_QUEUED)
         self._moving = Lock()
@@ -59,24 +59,24 @@ class ClusterEventFeed:
     async def frames(self) -> AsyncIterator[Heard]:
         """Yield (job, frame) as they come, and None after every (re)connection."""
         try:
+            await self._follow_slots()
             while not self._once.servers:
+                await pause_before_reconnecting()
                 await self._follow_slots()
-                if not self._once.servers:
-                    await pause_before_reconnecting()
             while True:
                 yield await self._heard.get()
         finally:
-            await self._background.cancel(list(self._listening.values()))
+            await self._background.cancel(list(self._hearing.values()))
 
     def _feed_of(self, server: Server) -> "_ShardFeed":
         if server not in self._feeds:
             self._feeds[server] = _ShardFeed(self._once.client_of(server))
-            self._listening[server] = self._background.spawn(
-                f"shard:{server[0]}:{server[1]}", self._listen(server)
+            self._hearing[server] = self._background.spawn(
+                f"shard:{server[0]}:{server[1]}", self._hear(server)
             )
         return self._feeds[server]
 
-    async def _listen(self, server: Server) -> None:
+    async def _hear(self, server: Server) -> None:
         while server in self._feeds:
             try:
                 async with aclosing(self._feeds[server].frames_until_lost()) as frames:
@@ -89,7 +89,7 @@ class ClusterEventFeed:
             await pause_before_reconnecting()
             await self._follow_slots()
             if server not in self._once.servers:
-                del self._feeds[server], self._listening[server]
+                del self._feeds[server], self._hearing[server]
 
     async def _follow_slots(self) -> None:
         """Listen to every server that has slots by now, and to each job where it is."""

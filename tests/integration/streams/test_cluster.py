@@ -17,9 +17,10 @@ from service.domain.events import EventId, EventType
 from service.domain.frames import Frame
 from service.domain.rate_limit import RatePolicy
 from service.domain.upstream import Cost, Observed, Rates
+from service.ports.events import EventFeed
 from service.ports.upstream import Demand, Settlement
 from service.streams import keys
-from service.streams.connection import Client, command_client, once_client, redis_errors
+from service.streams.connection import command_client, once_client, redis_errors
 from service.streams.event_log import RedisEventLog
 from service.streams.inspection import inspect_redis
 from service.streams.job_stream import ensure_group
@@ -73,8 +74,8 @@ def log(job_streams: JobStreams, background: Background) -> RedisEventLog:
 class Listener:
     """A feed in a cluster, and all that it has yielded."""
 
-    def __init__(self, once: Client, background: Background) -> None:
-        self.feed = event_feed(once, background)
+    def __init__(self, feed: EventFeed, background: Background) -> None:
+        self.feed = feed
         self.heard: list[tuple[UUID, Frame] | None] = []
         background.spawn("listen", self._listen())
 
@@ -88,7 +89,8 @@ class Listener:
 
 @pytest.fixture
 async def listener(job_streams: JobStreams, background: Background) -> Listener:
-    listener = Listener(job_streams.client(once_client, "feed", timeout=1.0), background)
+    once = job_streams.client(once_client, "feed", timeout=1.0)
+    listener = Listener(event_feed(once, background), background)
     await eventually(lambda: listener.heard.count(None) == 3, what="all shards are listened to")
     return listener
 
@@ -204,6 +206,21 @@ async def test_frames_come_from_the_shard_of_their_job_alone(
     await log.append(jobs[1], [an_event(jobs[1], 1, 2)], TTL)
     await eventually(lambda: listener.ids(jobs[1]) == ["1-1", "1-2"])
     assert listener.ids(jobs[0]) == ["1-1"]
+
+
+async def test_a_job_watched_before_anybody_knew_the_cluster_is_heard(
+    job_streams: JobStreams, log: RedisEventLog, background: Background
+) -> None:
+    once, job = job_streams.client(once_client, "feed"), uuid4()
+    feed = event_feed(once, background)
+    with pytest.raises(Unavailable):
+        await feed.subscribe(job)
+    await once.ping()
+    listener = Listener(feed, background)
+
+    await eventually(lambda: listener.heard.count(None) >= 3)
+    await log.append(job, [an_event(job, 1, 1)], TTL)
+    await eventually(lambda: listener.ids(job) == ["1-1"])
 
 
 async def test_a_slot_that_moves_takes_its_commands_and_its_frames_along(
