@@ -141,7 +141,7 @@ class ClusterClient(_Commands):
     def pipeline(self, *, transaction: bool) -> "ClusterPipeline":
         """Return what collects commands; there are no transactions over several servers."""
         if transaction:
-            raise NotImplementedError
+            raise ValueError("servers of a cluster share no transaction")
         return ClusterPipeline(self)
 
     async def run_all(self, commands: Sequence[Command]) -> list[Any]:
@@ -209,7 +209,7 @@ class ClusterPipeline(_Commands):
     async def execute(self, *, raise_on_error: bool) -> list[Any]:
         """Return what each command came to: a server that is away concerns only its own."""
         if raise_on_error:
-            raise NotImplementedError
+            raise ValueError("each command has an error of its own")
         return await self._cluster.run_all(self._commands)
 
 
