@@ -8,7 +8,6 @@ from uuid import UUID
 
 import aiohttp
 import pytest
-from redis.asyncio import Redis
 
 from service.agent.model_stub import ModelStub
 from service.bootstrap import create_api_key
@@ -16,7 +15,6 @@ from service.domain.api_keys import Scope
 from service.domain.job import Owner
 from service.domain.upstream import Rates
 from service.settings import Settings
-from service.streams import keys
 from tests.fixtures.observability import metrics_in, queries
 from tests.fixtures.processes import Cluster, ServiceProcess
 from tests.fixtures.prometheus import Prometheus, running_prometheus
@@ -88,7 +86,7 @@ async def ask_too_often(cluster: Cluster) -> None:
 async def hurt(
     cluster: Cluster, victim: ServiceProcess, survivors: Sequence[ServiceProcess]
 ) -> None:
-    """Let happen what leaves a trace in the metrics of repairs, reclaims and failures."""
+    """Let happen what leaves a trace in the metrics of reclaims and failures."""
     victim.kill()
 
     async def a_round_fails() -> bool:
@@ -96,8 +94,19 @@ async def hurt(
         return any([await counted(each, "usa_loop_failures_total") for each in survivors])
 
     await eventually(a_round_fails, within=30, what="a loop loses its connection")
-    async with Redis.from_url(cluster.environment["USA_REDIS_URL"]) as redis:
-        await redis.delete(keys.AGAIN)
+
+
+async def leave_an_end_untold(cluster: Cluster) -> None:
+    """Let the reconciler find a job whose end its watchers may not have heard of."""
+    await cluster.rows(
+        "UPDATE jobs SET event_pending = true, completed_at = completed_at - interval '1 minute'"
+    )
+    untold = "SELECT count(*) FROM jobs WHERE event_pending"
+
+    async def all_are_told() -> bool:
+        return await cluster.count(untold) == 0
+
+    await eventually(all_are_told, within=30, what="the reconciler tells all ends")
 
 
 async def are_linted(processes: list[ServiceProcess]) -> None:
@@ -148,6 +157,7 @@ async def test_every_panel_shows_data_and_the_queue_is_exported_once(
         await hurt(cluster, victim, [api, *workers])
         statuses = await cluster.all_ended(JOBS, within=scaled(60, 240))
         await following
+        await leave_an_end_untold(cluster)
 
         assert exported == 1
         assert statuses == {"completed": JOBS}
