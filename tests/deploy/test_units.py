@@ -28,7 +28,7 @@ from tests.fixtures.units import Unit
 
 pytestmark = pytest.mark.timeout(600)
 
-_INSTALL, _START = commands_under("systemd", (ROOT / "deploy" / "README.md").read_text())
+_INSTALL, _START, _UPGRADE = commands_under("systemd", (ROOT / "deploy" / "README.md").read_text())
 _EXAMPLES = ROOT / "deploy" / "systemd"
 _CHECKOUT = "root/checkout"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -88,6 +88,11 @@ def test_systemd_finds_them_hardly_exposed(machine: Path) -> None:
         assert done.returncode == 0, done.stdout
 
 
+def test_an_upgrade_migrates_and_then_restarts_one_after_the_other() -> None:
+    restarts = re.findall(r"^systemctl restart (.*)$", _UPGRADE, re.MULTILINE)
+    assert [f"{name}.service" for name in restarts] == ["usa-migrate.service", *started()]
+
+
 def test_who_is_not_root_cannot_read_their_addresses_and_keys(machine: Path) -> None:
     for name in ("usa.env", "worker.env"):
         path = machine / "etc/usa" / name
@@ -123,9 +128,11 @@ async def test_each_unit_does_its_part_of_one_job(
         write(machine, "api.env", PORT=str(port), USA_METRICS_PORT=str(metrics))
         api = Unit(root=machine, name="usa-api.service")
         worker = Unit(root=machine, name=f"usa-worker@{worker_metrics}.service")
-        [needed] = {*api.values("Requires"), *worker.values("Requires")}
+        [before] = {
+            each for unit in (api, worker) for each in unit.values("Wants") if "usa" in each
+        }
 
-        migrate = Unit(root=machine, name=needed)
+        migrate = Unit(root=machine, name=before)
         done = await asyncio.to_thread(migrate.confinement().run, migrate.command)
         assert done.returncode == 0, done.stderr
         key = await made_key(migrate)
