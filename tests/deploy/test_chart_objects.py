@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.chart import CHART, VALUES, Document, helm, render, yaml
+from tests.deploy.chart import CHART, VALUES, Document, helm, merged, render, yaml
 from tests.fixtures.tools import needed_module, needed_packages, needed_program
 
 kubernetes = needed_module("kubernetes_validate")
@@ -133,3 +133,12 @@ def test_rules_and_dashboard_are_the_files_that_are_tested_elsewhere() -> None:
     assert rules["spec"]["groups"]
     [dashboard] = objects["ConfigMap/usa-user-story-service-dashboard"]["data"].values()
     assert json.loads(dashboard) == json.loads((CHART / "files" / "dashboard.json").read_text())
+
+
+def test_an_alert_leads_to_the_runbook_wherever_that_is_kept() -> None:
+    page = "https://wiki.example/runbook"
+    values = merged(VALUES["ha"], {"monitoring": {"rules": {"runbook": page}}})
+    [rules] = [d for d in render(values).values() if d["kind"] == "PrometheusRule"]
+    alerts = [rule for group in rules["spec"]["groups"] for rule in group["rules"]]
+    links = [alert["annotations"]["runbook_url"] for alert in alerts]
+    assert links == [f"{page}#{alert['alert'].lower()}" for alert in alerts] != []
