@@ -3,7 +3,7 @@
 import random
 from asyncio import Lock, gather
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -60,6 +60,11 @@ class ClusterClient(_Commands):
     def servers(self) -> set[Server]:
         """The servers that have slots, as far as is known."""
         return {owner for owner in self._owners if owner is not None}
+
+    @property
+    def clients(self) -> Collection[Redis]:
+        """Return the clients of all servers that were asked so far."""
+        return self._clients.values()
 
     def server_of(self, key: str) -> Server | None:
         """Return who has a key, or a channel of a shard, as far as is known."""

@@ -27,10 +27,12 @@ from service.streams.job_stream import ensure_group
 from service.streams.leftovers import RedisLeftovers
 from service.streams.nudges import RedisNudges
 from service.streams.pending import RedisPending
+from service.streams.pool_use import pool_use
 from service.streams.queue_counts import RedisStreamCounter
 from service.streams.rate_limit import RedisRateLimiter
 from service.streams.upstream_budget import RedisUpstreamBudget
 from service.supervision import Background
+from service.telemetry.pools import PoolUse
 from tests.fixtures.event_logs import an_event
 from tests.fixtures.proxy import redis_proxy_to
 from tests.fixtures.redis_servers import (
@@ -342,3 +344,21 @@ async def test_a_server_that_is_no_cluster_says_so(redis_url: str) -> None:
             await client.ping()
         await client.aclose()
     assert "cluster support disabled" in str(away.value.__cause__)
+
+
+async def test_the_connections_in_use_are_those_of_the_busiest_server(
+    job_streams: JobStreams,
+) -> None:
+    client = job_streams.client(once_client, "counted")
+    before = pool_use(client)
+    await client.ping()
+    idle = pool_use(client)
+    async with client.pubsub() as subscription:
+        await subscription.subscribe("a-channel")
+        lent = pool_use(client)
+
+    assert before == PoolUse(used=0, idle=0, most=0)
+    assert idle.used == 0
+    assert idle.idle >= 1
+    assert lent.used == 1
+    assert lent.most > 1
