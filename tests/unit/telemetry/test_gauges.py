@@ -121,9 +121,9 @@ async def test_a_loop_that_was_held_up_says_so_for_a_while(watched: None) -> Non
 
 
 async def test_a_lag_is_forgotten(watched: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop_lag, "_REMEMBERED", 0.05)
     watch = asyncio.create_task(watch_event_loop())
     await block_while_watched()
     await eventually(lambda: lag() > BLOCKED / 2, within=10, what="the lag is told")
+    monkeypatch.setattr(loop_lag, "_REMEMBERED", 0.05)
     await eventually(lambda: lag() < BLOCKED / 2, within=10, what="the lag is forgotten")
     watch.cancel()
