@@ -1,6 +1,7 @@
 """Published frames in a cluster: each is told by the servers of its shard alone."""
 
 from asyncio import Lock, Queue, Task, gather
+from collections import Counter
 from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing, suppress
 from typing import Any
@@ -13,7 +14,7 @@ from service.domain.errors import Unavailable
 from service.domain.frames import Frame
 from service.streams import keys
 from service.streams.cluster import ClusterClient, Server
-from service.streams.connection import redis_errors
+from service.streams.connection import Client, redis_errors
 from service.streams.event_feed import RedisEventFeed, pause_before_reconnecting
 from service.supervision import Background
 from service.telemetry.logs import get_log
@@ -108,11 +109,14 @@ class ClusterEventFeed:
             await self._heard.put(None)
 
     async def _move(self, job_id: UUID) -> None:
+        # Its last reader may have left meanwhile.
+        if job_id not in self._watched:
+            return
         before, server = self._watched[job_id], self._once.server_of(keys.live(job_id))
         self._watched[job_id] = server
         if before in self._feeds:
             await self._feeds[before].unsubscribe(job_id)
-        # Its last reader may have left meanwhile.
+        # Or now.
         if server is not None and self._watched.get(job_id) == server:
             # Where nobody listens yet, connecting subscribes to it as well.
             with suppress(Unavailable):
@@ -122,15 +126,34 @@ class ClusterEventFeed:
 class _ShardFeed(RedisEventFeed):
     """The frames of one server's slots; lost when one of them goes elsewhere."""
 
+    def __init__(self, once: Client) -> None:
+        super().__init__(once)
+        # Channels that were left, and the server has not said so yet.
+        self._leaving: Counter[bytes] = Counter()
+
     async def _listen(self, connection: PubSub, job_ids: Collection[UUID]) -> None:
         # Each is in a slot of its own, and one command must not name two slots.
         for job_id in job_ids:
             await connection.ssubscribe(keys.live(job_id))
 
+    async def _resubscribe(self, connection: PubSub) -> None:
+        self._leaving.clear()
+        await super()._resubscribe(connection)
+
     async def _leave(self, connection: PubSub, job_id: UUID) -> None:
-        await connection.sunsubscribe(keys.live(job_id))
+        channel = keys.live(job_id)
+        self._leaving[channel.encode()] += 1
+        await connection.sunsubscribe(channel)
 
     def _receive(self, message: dict[str, Any]) -> tuple[UUID, Frame] | None:
-        if message["type"] == "sunsubscribe" and self._is_watched(message["channel"]):
-            raise RedisConnectionError("the server no longer has the slot of a watched job")
+        if message["type"] == "sunsubscribe":
+            self._left(message["channel"])
         return super()._receive(message)
+
+    def _left(self, channel: bytes) -> None:
+        if channel in self._leaving:
+            self._leaving[channel] -= 1
+            if not self._leaving[channel]:
+                del self._leaving[channel]
+        elif self._is_watched(channel):
+            raise RedisConnectionError("the server no longer has the slot of a watched job")

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,7 +19,7 @@ from service.domain.rate_limit import RatePolicy
 from service.domain.upstream import Cost, Observed, Rates
 from service.ports.events import EventFeed
 from service.ports.upstream import Demand, Settlement
-from service.streams import keys
+from service.streams import connection, keys
 from service.streams.connection import command_client, once_client, redis_errors
 from service.streams.event_log import RedisEventLog
 from service.streams.inspection import inspect_redis
@@ -223,6 +223,38 @@ async def test_a_job_watched_before_anybody_knew_the_cluster_is_heard(
     await eventually(lambda: listener.heard.count(None) >= 3)
     await log.append(job, [an_event(job, 1, 1)], TTL)
     await eventually(lambda: listener.ids(job) == ["1-1"])
+
+
+async def test_a_job_whose_last_reader_leaves_while_slots_are_learned_is_simply_not_heard(
+    job_streams: JobStreams, background: Background
+) -> None:
+    once = job_streams.client(once_client, "feed", timeout=1.0)
+    feed = event_feed(once, background)
+    jobs = [uuid4() for _ in range(20)]
+    for job in jobs:
+        with suppress(Unavailable):
+            await feed.subscribe(job)
+    cluster = connection.as_cluster(once)
+    assert cluster is not None
+    listener = Listener(feed, background)
+    while not cluster.servers:  # noqa: ASYNC110 - they leave in the very moment that it is known
+        await asyncio.sleep(0)
+    await asyncio.gather(*map(feed.unsubscribe, jobs))
+    await eventually(lambda: listener.heard.count(None) >= 3, what="all shards are listened to")
+
+
+async def test_a_reader_that_comes_as_the_last_one_leaves_disturbs_nobody(
+    log: RedisEventLog, listener: Listener
+) -> None:
+    job = uuid4()
+    await listener.feed.subscribe(job)
+    connected = listener.heard.count(None)
+    for seq in range(1, 21):
+        await listener.feed.unsubscribe(job)
+        await listener.feed.subscribe(job)
+        await log.append(job, [an_event(job, 1, seq)], TTL)
+    await eventually(lambda: len(listener.ids(job)) == 20)
+    assert listener.heard.count(None) == connected
 
 
 async def test_a_slot_that_moves_takes_its_commands_and_its_frames_along(
