@@ -31,6 +31,10 @@ _SCRIPTS = {"EVAL": 3, "EVALSHA": 3}
 _LOST = (RedisConnectionError, RedisTimeoutError, ClusterDownError, OSError)
 
 
+class _Nobodys(RedisConnectionError):
+    """A slot has no server, which concerns the commands of this slot alone."""
+
+
 class _Commands(AsyncCoreCommands):
     """The methods of redis-py that send commands: all of them end in `execute_command`."""
 
@@ -93,7 +97,9 @@ class ClusterClient(_Commands):
             except (RedisError, OSError) as error:
                 failures.append(f"{server[0]}:{server[1]} {error}")
                 continue
-            return _owners(ranges, server[0])
+            if ranges:
+                return _owners(ranges, server[0])
+            failures.append(f"{server[0]}:{server[1]} knows of no slots")
         raise RedisConnectionError(f"no server knows the cluster: {'; '.join(failures)}")
 
     def _informants(self) -> list[Server]:
@@ -122,7 +128,7 @@ class ClusterClient(_Commands):
         owner = self._owners[slot]
         if owner is None:
             self._is_stale = True
-            raise RedisConnectionError(f"no server has slot {slot}")
+            raise _Nobodys(f"no server has slot {slot}")
         return owner
 
     async def _run(self, server: Server, args: Sequence[Any], options: dict[str, Any]) -> Any:
@@ -152,9 +158,12 @@ class ClusterClient(_Commands):
     async def run_all(self, commands: Sequence[Command]) -> list[Any]:
         """Run commands, those of one server together; returns replies or errors, in order."""
         by_server: dict[Server, list[int]] = defaultdict(list)
-        for number, (args, _) in enumerate(commands):
-            by_server[await self._owner(_slot(args))].append(number)
         replies: list[Any] = [None] * len(commands)
+        for number, (args, _) in enumerate(commands):
+            try:
+                by_server[await self._owner(_slot(args))].append(number)
+            except _Nobodys as error:
+                replies[number] = error
 
         async def run_on(server: Server, numbers: Sequence[int]) -> None:
             found = await self._run_together(server, [commands[number] for number in numbers])

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -42,6 +43,7 @@ from tests.fixtures.redis_servers import (
     RedisServers,
     as_cluster,
     cluster_is_made,
+    free_ports,
 )
 from tests.fixtures.streams import JobStreams
 from tests.fixtures.waiting import eventually
@@ -367,6 +369,42 @@ async def test_an_address_where_nobody_is_is_unavailable(
     with pytest.raises(Unavailable) as away, redis_errors():
         await client.ping()
     assert "127.0.0.1:1" in str(away.value.__cause__)
+
+
+async def test_a_server_that_has_lost_all_it_knew_is_not_believed(
+    job_streams: JobStreams, servers: RedisServers, tmp_path: Path
+) -> None:
+    [port] = free_ports(1)
+    alone = RedisProcess("redis-server", tmp_path / "alone", "cluster.conf", port)
+    alone.start()
+    try:
+        await eventually(lambda: alone.role() == "master")
+        url = servers.url.replace("@", f"@{HOST}:{port},")
+        client = job_streams.client(once_client, "seeded", url=url)
+        with redis_errors():
+            assert await client.xlen(keys.JOBS) == 0
+    finally:
+        alone.kill()
+
+
+async def test_a_slot_that_nobody_has_concerns_its_own_jobs_alone(
+    log: RedisEventLog, servers: RedisServers
+) -> None:
+    job, other = uuid4(), uuid4()
+    slot, owner = key_slot(keys.events(job).encode()), owner_of(servers, job)
+    running = [each for each in servers.servers if each.is_running]
+    for server in running:
+        told(server, "CLUSTER DELSLOTS", slot)
+    try:
+        appends = [log.append(each, [an_event(each, 1, 1)], TTL) for each in (job, other)]
+        lost, appended = await asyncio.gather(*appends, return_exceptions=True)
+    finally:
+        told(owner, "CLUSTER ADDSLOTS", slot)
+        for server in primaries(servers):
+            if server.port != owner.port:
+                told(server, "CLUSTER SETSLOT", slot, "NODE", told(owner, "CLUSTER MYID"))
+    assert isinstance(lost, Unavailable)
+    assert getattr(appended, "is_complete", appended) is True
 
 
 async def test_a_server_that_is_no_cluster_says_so(redis_url: str) -> None:
