@@ -43,9 +43,10 @@ _CONNECTIONS = 50
 
 # A command that follows a slot from server to server, and still does not find it, may later on.
 _AWAY = (RedisConnectionError, RedisTimeoutError, InvalidResponse, AskError, OSError)
-_DEMOTED_CODES = frozenset({"READONLY", "MASTERDOWN"})
+# A primary without replicas may have been cut off from them, and replaced.
+_DEMOTED_CODES = frozenset({"READONLY", "MASTERDOWN", "NOREPLICAS"})
 # What a server answers that is demoted, full, busy, or cut off from its disk or its replicas.
-_AWAY_CODES = _DEMOTED_CODES | {"OOM", "BUSY", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN"}
+_AWAY_CODES = _DEMOTED_CODES | {"OOM", "BUSY", "MISCONF", "CLUSTERDOWN", "TRYAGAIN"}
 _LOST_CODES = frozenset({"NOGROUP", "UNBLOCKED"})
 # Redis 6.2 wraps what a script ran into: "Error running script (...): -OOM command not allowed".
 _CODE = re.compile(r"(?:^|: -)([A-Z]+) ")
@@ -159,6 +160,17 @@ class _ToPrimary(Connection):
     async def _connect(self) -> None:
         self.host, self.port = await self._sentinels.primary()
         await super()._connect()  # type: ignore[no-untyped-call]
+
+    async def connect_check_health(self, *args: Any, **options: Any) -> None:
+        try:
+            await super().connect_check_health(*args, **options)
+        except RedisError:
+            self._sentinels.doubt((self.host, self.port))
+            raise
+
+    def mark_for_reconnect(self) -> None:
+        super().mark_for_reconnect()  # type: ignore[no-untyped-call]
+        self._sentinels.doubt((self.host, self.port))
 
 
 class _PrimaryTcp(_ToPrimary, _Tcp):

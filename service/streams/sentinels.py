@@ -13,6 +13,9 @@ Server = tuple[str, int]
 class Sentinels:
     """Asks one Sentinel after the other, the one that answered last first.
 
+    One that is cut off from the others goes on telling of a primary that has long been replaced:
+    it is asked last once what it told is doubted.
+
     `sentinel_at` makes a client of a Sentinel, which is closed after each question: one is
     asked before every new connection to the primary, and there are few of those.
     """
@@ -23,6 +26,7 @@ class Sentinels:
         self._servers = list(servers)
         self._service = service
         self._sentinel_at = sentinel_at
+        self._told_by: dict[Server, Server] = {}
 
     async def primary(self) -> Server:
         """Return where the primary is; raises redis-py's `ConnectionError` if nobody knows."""
@@ -38,8 +42,16 @@ class Sentinels:
                 continue
             self._servers.remove(server)
             self._servers.insert(0, server)
+            self._told_by[found] = server
             return found
         raise RedisConnectionError(f"no Sentinel tells the primary: {'; '.join(failures)}")
+
+    def doubt(self, primary: Server) -> None:
+        """Believe the others first from now on: this one is away, or no primary."""
+        told_by = self._told_by.pop(primary, None)
+        if told_by is not None:
+            self._servers.remove(told_by)
+            self._servers.append(told_by)
 
     async def _ask(self, server: Server) -> Server | None:
         client = self._sentinel_at(*server)
