@@ -12,6 +12,7 @@ from service.domain.frames import Frame, render
 from service.group_commit import GroupCommit
 from service.ports.events import Appended
 from service.streams import keys
+from service.streams.cluster import Server
 from service.streams.connection import Client, as_cluster, redis_errors, translate
 from service.streams.scripts import append_events, redrive_events, seal_events
 from service.supervision import Background
@@ -24,22 +25,32 @@ _BEYOND_ALL = EventId(9_999_999_999, 1)
 class RedisEventLog:
     """Appends that become ready together share a pipeline; each keeps its own outcome.
 
-    `client` may repeat commands: appending the same ids again has no effect.
+    Those for one server of a cluster do not wait for another's answer. `client` may repeat
+    commands: appending the same ids again has no effect.
     """
 
     def __init__(self, client: Client, background: Background) -> None:
         self._client = client
-        self._publish = "PUBLISH" if as_cluster(client) is None else "SPUBLISH"
-        self._appends: GroupCommit[list[Any], Appended] = GroupCommit(
-            "append_events", self._run_all, background, max_batch=100
-        )
+        self._background = background
+        self._cluster = as_cluster(client)
+        self._publish = "PUBLISH" if self._cluster is None else "SPUBLISH"
+        self._appends: dict[Server | None, GroupCommit[list[Any], Appended]] = {}
 
     async def append(self, job_id: UUID, events: Sequence[JobEvent], ttl: float) -> Appended:
         """Append and publish contiguous events in one step; repeating it has no effect."""
         # Rendered here: what cannot be is this caller's error, not its neighbours'.
-        appended = await self._appends.submit(self._arguments(job_id, events, ttl))
+        arguments = self._arguments(job_id, events, ttl)
+        appended = await self._appends_with(job_id).submit(arguments)
         EVENTS_APPENDED.labels(verdict=appended.verdict).inc(len(events))
         return appended
+
+    def _appends_with(self, job_id: UUID) -> GroupCommit[list[Any], Appended]:
+        server = None if self._cluster is None else self._cluster.server_of(keys.events(job_id))
+        if server not in self._appends:
+            self._appends[server] = GroupCommit(
+                "append_events", self._run_all, self._background, max_batch=100
+            )
+        return self._appends[server]
 
     def _arguments(self, job_id: UUID, events: Sequence[JobEvent], ttl: float) -> list[Any]:
         first, last = events[0], events[-1]

@@ -301,13 +301,18 @@ async def test_a_frozen_server_delays_the_jobs_of_others_by_nothing(
     well = [a_job_of(servers, each) for each in primaries(servers) if each.port != frozen.port]
     for job in well:
         await listener.feed.subscribe(job)
+        assert await log.last_ids([job]) == {}
     assert frozen.popen is not None
     frozen.popen.send_signal(signal.SIGSTOP)
     try:
-        appends = [log.append(job, [an_event(job, 1, 1)], TTL) for job in (away, *well)]
-        lost, *appended = await asyncio.gather(*appends, return_exceptions=True)
-        assert isinstance(lost, Unavailable)
-        assert [getattr(each, "is_complete", each) for each in appended] == [True, True]
+        lost, *appends = [
+            asyncio.create_task(log.append(job, [an_event(job, 1, 1)], TTL))
+            for job in (away, *well)
+        ]
+        assert [each.is_complete for each in await asyncio.gather(*appends)] == [True, True]
+        assert not lost.done()
+        with pytest.raises(Unavailable):
+            await lost
         await eventually(lambda: all(listener.ids(job) == ["1-1"] for job in well))
     finally:
         frozen.popen.send_signal(signal.SIGCONT)
