@@ -127,9 +127,7 @@ async def running_api(settings: Settings) -> AsyncIterator[Running]:
     async with _process(settings, "api") as process, AsyncExitStack() as stack:
         metrics = await stack.enter_async_context(_monitoring(process))
         address = await stack.enter_async_context(_api(process, serve_metrics=False))
-        # Whoever sends requests here learns meanwhile that it should not.
-        stack.push_async_callback(asyncio.sleep, settings.drain_delay)
-        stack.callback(process.leaving.set)
+        _leave_slowly(process, stack)
         yield Running(address=address, metrics_address=metrics, crashed=process.crashed)
 
 
@@ -156,7 +154,14 @@ async def running_all_in_one(settings: Settings) -> AsyncIterator[Running]:
     async with _process(settings, "all-in-one") as process, AsyncExitStack() as stack:
         address = await stack.enter_async_context(_api(process, serve_metrics=True))
         await stack.enter_async_context(_pool(process))
+        _leave_slowly(process, stack)
         yield Running(address=address, metrics_address=address, crashed=process.crashed)
+
+
+def _leave_slowly(process: _Process, stack: AsyncExitStack) -> None:
+    # Whoever sends requests here learns meanwhile that it should not.
+    stack.push_async_callback(asyncio.sleep, process.settings.drain_delay)
+    stack.callback(process.leaving.set)
 
 
 def _api(process: _Process, *, serve_metrics: bool) -> AbstractAsyncContextManager[str]:

@@ -217,6 +217,40 @@ async def test_a_worker_that_drains_is_still_to_be_watched(deployment: Deploymen
     assert (await deployment.job(job_id))["status"] == "completed"
 
 
+@pytest.mark.parametrize("run", [running_api, running_all_in_one])
+async def test_an_api_that_leaves_says_so_for_a_while_which_a_second_request_cuts_short(
+    deployment: Deployment, observer: Observer, run: Start
+) -> None:
+    before = await what_is_open(deployment, observer)
+    started: asyncio.Future[Running] = asyncio.get_running_loop().create_future()
+    asked = asyncio.Event()
+
+    async def serve() -> None:
+        settings = deployment.settings.model_copy(update={"drain_delay": 600.0})
+        async with run(settings) as running:
+            started.set_result(running)
+            await asked.wait()
+
+    process = asyncio.create_task(serve())
+    address = (await started).address
+    assert (await _get(deployment, f"{address}/readyz"))[0] == 200
+    asked.set()
+
+    async def is_draining() -> bool:
+        status, text = await _get(deployment, f"{address}/readyz")
+        return status == 503 and '"draining"' in text
+
+    await eventually(is_draining, what="it is not ready any more")
+    async with deployment.session.get(f"{address}/healthz") as response:
+        assert (response.status, response.headers.get("Connection")) == (200, "close")
+    assert not process.done()
+    process.cancel()
+    await asyncio.wait({process})
+
+    assert process.cancelled()
+    await nothing_is_left(deployment, observer, before)
+
+
 async def test_a_round_under_way_ends_before_the_process_does(
     deployment: Deployment, observer: Observer
 ) -> None:
