@@ -206,6 +206,17 @@ async def test_a_refusal_by_the_library_is_told_without_what_it_quotes(
     assert "canary" not in str(logs)
 
 
+async def test_a_header_that_is_malformed_is_told_of_and_not_shown(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key: canary")
+    start()
+
+    [told] = [record.getMessage() for record in caplog.records]
+    assert "Header format invalid" in told
+    assert "canary" not in told
+
+
 def test_where_tracing_is_off_a_span_is_nothing() -> None:
     def work(traced: Span) -> str | None:
         traced.note({"a": 1})
