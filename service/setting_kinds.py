@@ -25,8 +25,12 @@ def _check_address(text: str, *schemes: str) -> None:
     beginnings = [f"{scheme}://" for scheme in schemes]
     if not text.lower().startswith(tuple(beginnings)):
         raise ValueError(f"it must begin with {' or '.join(beginnings)}")
+    try:
+        hosts = urlsplit(text).netloc.rpartition("@")[2]
+    except ValueError:  # which may quote a password
+        raise ValueError("it has no valid host and port") from None
     # Postgres takes several hosts in one address.
-    for host in urlsplit(text).netloc.rpartition("@")[2].split(","):
+    for host in hosts.split(","):
         match = _HOST_AND_PORT.fullmatch(host)
         if match is None or int(match[2] or 0) > _HIGHEST_PORT:
             raise ValueError("it has no valid host and port")

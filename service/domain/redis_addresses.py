@@ -1,6 +1,6 @@
 """Addresses of Redis: one server, what Sentinels watch, or a cluster."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
@@ -38,16 +38,19 @@ class RedisAddress:
     """
 
     kind: RedisKind
-    url: str
+    url: str = field(repr=False)
     servers: tuple[Server, ...] = ()
     service: str = ""
     sentinel_username: str | None = None
-    sentinel_password: str | None = None
+    sentinel_password: str | None = field(default=None, repr=False)
 
 
 def parse_redis_address(text: str) -> RedisAddress:
     """Take an address apart; raises `ValueError`, which never repeats the text."""
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # which may quote a password
+        raise ValueError("it has no valid host and port") from None
     scheme, _, kind = parts.scheme.partition("+")
     match kind:
         case "sentinel":

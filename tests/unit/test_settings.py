@@ -241,7 +241,15 @@ def test_a_key_from_a_file_is_taken_and_what_no_header_can_hold_is_refused(
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"USA_LEASE": "1"}, {"PORT": SECRET}, {"REDIS_URL": f"http://:{SECRET}@redis"}]
+    "wrong",
+    [
+        {"USA_LEASE": "1"},
+        {"PORT": SECRET},
+        {"REDIS_URL": f"http://:{SECRET}@redis"},
+        # Python itself refuses a sign that stands for "a/c", and quotes what is around it.
+        {"REDIS_URL": f"redis://:{SECRET}\u2100@redis"},
+        {"DATABASE_URL": f"postgresql://usa:{SECRET}\u2100@postgres/usa"},
+    ],
 )
 def test_no_error_shows_what_was_given(
     environment: pytest.MonkeyPatch, wrong: Mapping[str, str]

@@ -52,9 +52,15 @@ def test_any_servers_of_a_cluster_lead_to_all() -> None:
         (f"redis+cluster://:{SECRET}@one?db=3", "no database but 0"),
         (f"redis+cluster://:{SECRET}@", "must have a name"),
         (f"redis+cluster://:{SECRET}@one:70000", "no valid host and port"),
+        (f"redis+cluster://:{SECRET}\u2100@one", "no valid host and port"),
     ],
 )
 def test_an_address_that_leads_nowhere_is_refused_and_not_shown(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said) as refused:
         parse_redis_address(text)
     assert SECRET not in str(refused.value)
+
+
+def test_what_an_address_looks_like_in_a_traceback_tells_no_password() -> None:
+    text = f"redis+sentinel://usa:{SECRET}@one/stories?sentinel_password={SECRET}"
+    assert SECRET not in repr(parse_redis_address(text))
