@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from redis.asyncio import Redis
 
@@ -43,6 +44,15 @@ async def health(settings: Settings) -> dict[str, str]:
     return {check: each.health.value for check, each in by_check(findings).items()}
 
 
+async def shown_version(database_url: str) -> str:
+    connection = await asyncpg.connect(database_url)
+    try:
+        shown: str = await connection.fetchval("SHOW server_version")
+    finally:
+        await connection.close()
+    return shown.partition(" ")[0]
+
+
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator["Redis"]:
     """A connection to the test's Redis, which is as it was before when the test ends."""
@@ -74,7 +84,7 @@ async def test_where_all_is_there_all_is_well(
         "job streams",
         "model",
     ]
-    assert "PostgreSQL 1" in found["postgres"].message
+    assert found["postgres"].message == f"PostgreSQL {await shown_version(migrated_url)} answers"
     assert "offline" in found["model"].message
 
 
