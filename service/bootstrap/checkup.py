@@ -79,7 +79,7 @@ async def warn_of_models(settings: Settings) -> None:
         if finding.health is Health.WARNING:
             _log.warning("model_warning", check=finding.check, problem=finding.message)
         elif finding.health is Health.FAILED:
-            _log.info("model_not_checked", check=finding.check, problem=finding.message)
+            _log.warning("model_not_checked", check=finding.check, problem=finding.message)
 
 
 async def _findings(settings: Settings, others: list[_Check]) -> list[Finding]:

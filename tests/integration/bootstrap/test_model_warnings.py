@@ -45,5 +45,5 @@ async def test_a_catalogue_that_cannot_be_had_keeps_no_worker_from_its_work(
     worker = worker_with(cluster, "http://127.0.0.1:1")
     await worker.ready()
     unchecked = await logged(worker, "model_not_checked", 3)
-    assert {each["level"] for each in unchecked} == {"info"}
+    assert {each["level"] for each in unchecked} == {"warning"}
     assert worker.logged("model_warning") == []
