@@ -7,11 +7,14 @@ from prometheus_client import (
     Histogram,
     Info,
     ProcessCollector,
+    disable_created_metrics,
 )
 
 from service.domain.errors import FailureKind
 from service.telemetry.queue_gauge import QueueGauge
 
+# Prometheus 2 would store when each counter began as a series of its own, as many again.
+disable_created_metrics()
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 

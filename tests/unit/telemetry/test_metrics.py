@@ -23,3 +23,9 @@ def test_the_registry_is_readable_by_prometheus() -> None:
     names = [family.name for family in text_string_to_metric_families(text)]
     assert len(names) == len(set(names))
     assert {"usa_jobs_accepted", "usa_loop_failures", "usa_http_request_seconds"} <= set(names)
+
+
+def test_a_counter_is_one_series() -> None:
+    samples = {sample.name for family in REGISTRY.collect() for sample in family.samples}
+    assert "usa_jobs_accepted_total" in samples
+    assert not {name for name in samples if name.endswith("_created")}
