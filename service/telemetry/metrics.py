@@ -14,7 +14,7 @@ from service.domain.errors import FailureKind
 from service.telemetry.queue_gauge import QueueGauge
 
 # Prometheus 2 would store when each counter began as a series of its own, as many again.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 
