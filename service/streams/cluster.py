@@ -55,7 +55,7 @@ class ClusterClient(_Commands):
         self._client_at = client_at
         self._clients: dict[Server, Redis] = {}
         self._owners: list[Server | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
-        self._suspect: Server | None = None
+        self._suspects: set[Server] = set()
         self._is_stale = True
         self._learned = 0
         self._learning = Lock()
@@ -96,18 +96,20 @@ class ClusterClient(_Commands):
                 ranges = await _plainly(self.client_of(server), "CLUSTER SLOTS")
             except (RedisError, OSError) as error:
                 failures.append(f"{server[0]}:{server[1]} {error}")
+                self._suspects.add(server)
                 continue
             if ranges:
+                self._suspects.discard(server)
                 return _owners(ranges, server[0])
             failures.append(f"{server[0]}:{server[1]} knows of no slots")
         raise RedisConnectionError(f"no server knows the cluster: {'; '.join(failures)}")
 
     def _informants(self) -> list[Server]:
-        """Return whom to ask, the one that failed last; addresses of pods may all be new."""
+        """Return whom to ask, those that failed last; addresses of pods may all be new."""
         known = self.servers
         asked = random.sample(sorted(known), len(known))
         asked += [seed for seed in self._seeds if seed not in known]
-        return sorted(asked, key=lambda server: server == self._suspect)
+        return sorted(asked, key=lambda server: server in self._suspects)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Run a command where its key is, following it if it has moved."""
@@ -139,7 +141,8 @@ class ClusterClient(_Commands):
             raise
 
     def _doubt(self, server: Server) -> None:
-        self._suspect, self._is_stale = server, True
+        self._suspects.add(server)
+        self._is_stale = True
 
     async def _ask(self, server: Server, args: Sequence[Any], options: dict[str, Any]) -> Any:
         """Run a command on a server that has its key already and its slot not yet."""

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from redis.crc import key_slot
-from redis.exceptions import NoPermissionError
+from redis.exceptions import ClusterDownError, NoPermissionError, RedisError
 
 from service.bootstrap.connections import event_feed
 from service.domain.errors import Unavailable
@@ -325,6 +325,41 @@ async def test_a_frozen_server_delays_the_jobs_of_others_by_nothing(
 
     await eventually(is_there, within=20.0, what="it is back, or another took its place")
     await eventually(lambda: len(primaries(servers)) == 3, within=20.0)
+
+
+async def test_two_frozen_servers_delay_the_commands_of_a_third_by_nothing(
+    job_streams: JobStreams, servers: RedisServers
+) -> None:
+    client = job_streams.client(once_client, "two", timeout=0.3)
+    one, two, well = primaries(servers)
+    away = [keys.events(a_job_of(servers, each)) for each in (one, two)]
+    there = keys.events(a_job_of(servers, well))
+    assert await asyncio.gather(*map(client.xlen, (*away, there))) == [0, 0, 0]
+    cluster = connection.as_cluster(client)
+    assert cluster is not None
+    assert one.popen is not None
+    assert two.popen is not None
+    for frozen in (one.popen, two.popen):
+        frozen.send_signal(signal.SIGSTOP)
+    try:
+        for _ in range(5):
+            lost = await asyncio.gather(*map(client.xlen, away), return_exceptions=True)
+            assert all(isinstance(each, RedisError) for each in lost)
+            silent = asyncio.ensure_future(cluster.client_of((HOST, one.port)).ping())
+            # A third of the servers does not make a cluster for long.
+            with suppress(ClusterDownError):
+                await client.xlen(there)
+            assert not silent.done()
+            with pytest.raises(RedisError):
+                await silent
+    finally:
+        for frozen in (one.popen, two.popen):
+            frozen.send_signal(signal.SIGCONT)
+    await eventually(lambda: all(map(is_well, servers.servers)), within=20.0)
+
+
+def is_well(server: RedisProcess) -> bool:
+    return bool(told(server, "CLUSTER INFO")["cluster_state"] == "ok")
 
 
 async def test_a_cancellation_is_heard_wherever_it_was_sent(
