@@ -94,7 +94,10 @@ def _of_cluster(scheme: str, parts: SplitResult) -> RedisAddress:
 
 
 def _servers(parts: SplitResult, default_port: int) -> tuple[Server, ...]:
-    return tuple(_server(host, default_port) for host in parts.netloc.rpartition("@")[2].split(","))
+    user, _, hosts = parts.netloc.rpartition("@")
+    if "@" in user:
+        raise ValueError("user and password stand once, before all hosts, an @ in them as %40")
+    return tuple(_server(host, default_port) for host in hosts.split(","))
 
 
 def _server(text: str, default_port: int) -> Server:

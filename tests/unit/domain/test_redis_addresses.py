@@ -51,6 +51,7 @@ def test_any_servers_of_a_cluster_lead_to_all() -> None:
         (f"redis+cluster://:{SECRET}@one/3", "no database but 0"),
         (f"redis+cluster://:{SECRET}@one?db=3", "no database but 0"),
         (f"redis+cluster://:{SECRET}@", "must have a name"),
+        (f"redis+cluster://:{SECRET}@one,:{SECRET}@two", "once, before all hosts"),
         (f"redis+cluster://:{SECRET}@one:70000", "no valid host and port"),
         (f"redis+cluster://:{SECRET}\u2100@one", "no valid host and port"),
     ],
