@@ -11,7 +11,7 @@ from service.api.docs import PAGE
 from service.api.docs_page import render_page
 from service.api.endings import ENDINGS, Endings
 from service.api.limits import add_rate_headers
-from service.api.middleware import add_headers, observe
+from service.api.middleware import add_headers, close_when_leaving, observe
 from service.api.openapi import DOCUMENT, describe
 from service.api.places import STREAMS, WAITS, Places
 from service.api.rates import RATES, Rates
@@ -22,7 +22,7 @@ from service.api.submission import LARGEST_BODY
 def create_app(dependencies: ApiDependencies) -> web.Application:
     """Build the application; its shutdown ends open streams and waits, so that handlers return."""
     app = web.Application(
-        middlewares=(observe, answer_preflight),
+        middlewares=(close_when_leaving, observe, answer_preflight),
         client_max_size=LARGEST_BODY,
         # Whoever hangs up after sending, as a page does that is left, meant what it sent.
         handler_args={"handler_cancellation": False},

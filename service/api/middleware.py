@@ -66,6 +66,13 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
             traced.note({"http.response.status_code": outcome.status})
             if outcome.status >= web.HTTPInternalServerError.status_code:
                 traced.fail(outcome.code or str(outcome.status))
+    return response
+
+
+@web.middleware
+async def close_when_leaving(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let what an API answers that leaves be the last of its connection."""
+    response = await handler(request)
     if request.app[DEPENDENCIES].is_leaving() and not response.prepared:
         # Its client asks somebody else next, instead of meeting a connection that is being closed.
         response.force_close()
