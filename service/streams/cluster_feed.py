@@ -16,6 +16,7 @@ from service.streams import keys
 from service.streams.cluster import ClusterClient, Server
 from service.streams.connection import Client, redis_errors
 from service.streams.event_feed import RedisEventFeed, pause_before_reconnecting
+from service.streams.outages import Outage
 from service.supervision import Background
 from service.telemetry.logs import get_log
 
@@ -78,15 +79,15 @@ class ClusterEventFeed:
         return self._feeds[server]
 
     async def _hear(self, server: Server) -> None:
+        outage = Outage("event_feed", server=server[0])
         while server in self._feeds:
             try:
                 async with aclosing(self._feeds[server].frames_until_lost()) as frames:
                     async for heard in frames:
+                        outage.is_over()
                         await self._heard.put(heard)
             except Unavailable as error:
-                _log.warning(
-                    "event_feed_disconnected", server=server[0], error=str(error.__cause__)
-                )
+                outage.lasts(error)
             await pause_before_reconnecting()
             await self._follow_slots()
             if server not in self._once.servers:

@@ -13,6 +13,7 @@ from service.domain.errors import Unavailable
 from service.domain.frames import Frame, parse_frame
 from service.streams import keys
 from service.streams.connection import Client, redis_errors
+from service.streams.outages import Outage
 from service.streams.subscription import Subscription
 from service.telemetry.logs import get_log
 
@@ -76,13 +77,15 @@ class RedisEventFeed:
 
     async def frames(self) -> AsyncIterator[tuple[UUID, Frame] | None]:
         """Yield (job, frame) as they come, and None after every (re)connection."""
+        outage = Outage("event_feed")
         while True:
             try:
                 async with aclosing(self.frames_until_lost()) as frames:
                     async for each in frames:
+                        outage.is_over()
                         yield each
             except Unavailable as error:
-                _log.warning("event_feed_disconnected", error=str(error.__cause__))
+                outage.lasts(error)
                 await pause_before_reconnecting()
 
     async def frames_until_lost(self) -> AsyncGenerator[tuple[UUID, Frame] | None]:

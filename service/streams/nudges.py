@@ -8,6 +8,7 @@ from uuid import UUID
 from service.domain.errors import Unavailable
 from service.streams import keys
 from service.streams.connection import Client, redis_errors
+from service.streams.outages import Outage
 from service.streams.subscription import Subscription
 from service.telemetry.logs import get_log
 
@@ -28,14 +29,16 @@ class RedisNudges:
 
     async def listen(self, on_cancel: Callable[[UUID], None]) -> None:
         """Hear cancellations until this task is cancelled, reconnecting as often as needed."""
+        outage = Outage("nudges")
         while True:
             try:
                 with redis_errors():
                     async with self._once.pubsub(ignore_subscribe_messages=True) as connection:
                         await connection.subscribe(keys.CANCELLATIONS)
+                        outage.is_over()
                         await _hear(Subscription(connection), on_cancel)
             except Unavailable as error:
-                _log.warning("nudges_disconnected", error=str(error.__cause__))
+                outage.lasts(error)
                 await sleep(0.2 + random.random())  # noqa: S311 - jitter, no secret
 
 

@@ -6,11 +6,14 @@ from uuid import UUID
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
+from structlog.testing import capture_logs
 
+from service.domain.errors import Unavailable
 from service.streams import keys
 from service.streams.connection import command_client, once_client
 from service.streams.event_feed import RedisEventFeed
 from service.streams.nudges import RedisNudges
+from service.streams.outages import Outage
 from service.streams.subscription import Subscription
 from service.supervision import Background
 from tests.fixtures.factories import an_id
@@ -99,6 +102,32 @@ async def test_a_listener_behind_a_cut_network_listens_again(
         await listener.nudges.cancel(job_id)
         await eventually(lambda: job_id in listener.heard)
         await background.cancel()
+
+
+async def test_an_outage_is_told_of_when_it_begins_and_when_it_is_over(
+    job_streams: JobStreams, background: Background, redis_url: str
+) -> None:
+    with capture_logs() as lines:
+        async with redis_proxy_to(redis_url) as (proxy, url):
+            listener = Listener(job_streams, background, url)
+            await eventually(listener.is_subscribed)
+            proxy.cut()
+            await eventually(lambda: any("reconnected" in line["event"] for line in lines))
+            await background.cancel()
+    told = [line["event"] for line in lines if "nudges" in line["event"]]
+    assert told == ["nudges_disconnected", "nudges_reconnected"]
+
+
+def test_an_outage_that_is_noticed_often_is_told_of_once() -> None:
+    outage = Outage("feed", server="a")
+    with capture_logs() as lines:
+        for _ in range(2):
+            outage.is_over()
+            for _ in range(3):
+                outage.lasts(Unavailable("Redis"))
+            outage.is_over()
+    assert [line["event"] for line in lines] == ["feed_disconnected", "feed_reconnected"] * 2
+    assert {line["server"] for line in lines} == {"a"}
 
 
 async def test_a_subscription_notices_a_frozen_network(
