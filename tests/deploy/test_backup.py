@@ -41,7 +41,9 @@ async def test_jobs_of_every_status_outlive_the_loss_of_both_servers(
         _, valkey = await stack.enter_async_context(
             redis_proxy_to(cluster.environment["USA_REDIS_URL"])
         )
-        operator = surroundings(tmp_path, DATABASE_URL=postgres, REDIS_URL=valkey)
+        operator = surroundings(
+            tmp_path, DATABASE_URL=postgres, REDIS_URL=valkey, REDIS_OPERATOR_URL=valkey
+        )
 
         await start_with_roles(cluster)
         async with cluster.client() as client:
