@@ -57,6 +57,7 @@ _QUEUE = QueueDocument.of(
     None,
     JobCounts(
         queued=3,
+        waiting=1,
         without_entry=1,
         processing=2,
         failed=4,

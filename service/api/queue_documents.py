@@ -56,8 +56,10 @@ class QueuedJobs(Document):
     """How many jobs there are."""
 
     queued: int
+    waiting: int
+    """Those of the queued ones that may not start yet: for their next try, or for new tokens."""
     without_entry: int
-    """Those of the queued ones that wait for an entry in a stream."""
+    """Those of the queued ones that have no entry in a stream, among them the waiting ones."""
     oldest_queued_seconds: float | None
     """How long ago the oldest queued job was submitted; null without any."""
     processing: int
@@ -70,6 +72,7 @@ class QueuedJobs(Document):
         """Show counts."""
         return cls(
             queued=counts.queued,
+            waiting=counts.waiting,
             without_entry=counts.without_entry,
             oldest_queued_seconds=counts.oldest_queued,
             processing=counts.processing,

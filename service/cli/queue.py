@@ -77,6 +77,7 @@ def _jobs(jobs: JsonObject) -> list[tuple[str, str]]:
     return [
         ("JOBS", ""),
         ("queued", _count(jobs["queued"])),
+        ("  may not start yet", _count(jobs["waiting"])),
         ("  without an entry", _count(jobs["withoutEntry"])),
         ("  oldest, seconds", "none" if oldest is None else _count(round(oldest))),
         ("processing", _count(jobs["processing"])),

@@ -19,11 +19,12 @@ class Pause:
 class JobCounts:
     """How many jobs there are, and how many ended within the last hour.
 
-    `oldest_queued` is in seconds since its submission; `without_entry` of the queued ones wait
-    for their entry.
+    `oldest_queued` is in seconds since its submission. Of the queued ones `waiting` may not start
+    yet, and `without_entry` have no entry: these, and those whose turn it is not.
     """
 
     queued: int
+    waiting: int
     without_entry: int
     processing: int
     failed: int

@@ -3,6 +3,8 @@
 -- Each count has a partial index that holds nothing else, so that a full archive costs nothing.
 SELECT
   (SELECT count(*) FROM jobs WHERE status = 'queued' AND created_at IS NOT NULL) AS queued,
+  (SELECT count(*) FROM jobs
+   WHERE status = 'queued' AND created_at IS NOT NULL AND available_at > clock_timestamp()) AS waiting,
   (SELECT count(*) FROM jobs WHERE status = 'queued' AND entry_id IS NULL) AS without_entry,
   (SELECT count(*) FROM jobs WHERE status = 'processing') AS processing,
   (SELECT count(*) FROM jobs WHERE status = 'failed') AS failed,

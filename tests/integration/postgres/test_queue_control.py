@@ -44,6 +44,11 @@ async def test_jobs_are_counted_by_where_they_stand(stores: Stores, observer: Ob
         queued.id,
     )
     await observer.run("UPDATE jobs SET entry_id = '1-0' WHERE id = $1", other.id)
+    later = await accepted(stores)
+    await observer.run(
+        "UPDATE jobs SET available_at = clock_timestamp() + interval '1 hour' WHERE id = $1",
+        later.id,
+    )
     await claimed(stores)
     long_ago, _ = await completed(stores), await completed(stores)
     await observer.run(
@@ -58,7 +63,7 @@ async def test_jobs_are_counted_by_where_they_stand(stores: Stores, observer: Ob
     counts = await stores.queue.count_jobs()
 
     assert (empty.queued, empty.oldest_queued) == (0, None)
-    assert (counts.queued, counts.without_entry) == (2, 1)
+    assert (counts.queued, counts.waiting, counts.without_entry) == (3, 1, 2)
     assert (counts.processing, counts.failed) == (1, 1)
     assert counts.oldest_queued is not None
     assert 90 <= counts.oldest_queued < 3600
