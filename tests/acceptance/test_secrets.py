@@ -58,8 +58,8 @@ async def test_no_secret_is_seen_by_anybody_but_its_owner(
 async def a_collector_that_refuses(stage: Stage) -> None:
     """Traces that nobody takes, which the log tells."""
     stage.collector.status = 401
-    await success(stage)
-    await eventually(lambda: stage.collector.refused > 1, within=30, what="it has refused some")
+    await stage.ended(await stage.submit())
+    await eventually(lambda: stage.collector.refused > 1, within=30, what="both are refused")
 
 
 async def a_key_that_claude_refuses(stage: Stage, log_format: str) -> str:
