@@ -15,12 +15,9 @@ from service.domain.frames import Frame
 from service.streams import keys
 from service.streams.cluster import ClusterClient, Server
 from service.streams.connection import Client, redis_errors
-from service.streams.event_feed import RedisEventFeed, pause_before_reconnecting
-from service.streams.outages import Outage
+from service.streams.event_feed import RedisEventFeed
+from service.streams.outages import Outage, pause_before_reconnecting
 from service.supervision import Background
-from service.telemetry.logs import get_log
-
-_log = get_log(__name__)
 
 # What is not taken off the queue holds up the connections, and so in the end the servers.
 _MOST_QUEUED = 1000

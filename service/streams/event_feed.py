@@ -1,7 +1,6 @@
 """Published frames of the jobs that somebody watches, over one subscription connection."""
 
-import random
-from asyncio import Future, Lock, get_running_loop, sleep, wait
+from asyncio import Future, Lock, get_running_loop, wait
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import aclosing, suppress
 from typing import Any
@@ -13,7 +12,7 @@ from service.domain.errors import Unavailable
 from service.domain.frames import Frame, parse_frame
 from service.streams import keys
 from service.streams.connection import Client, redis_errors
-from service.streams.outages import Outage
+from service.streams.outages import Outage, pause_before_reconnecting
 from service.streams.subscription import Subscription
 from service.telemetry.logs import get_log
 
@@ -142,11 +141,6 @@ class RedisEventFeed:
             _log.warning("unreadable_frame_dropped", job=str(job_id))
             return None
         return job_id, frame
-
-
-async def pause_before_reconnecting() -> None:
-    """Wait a moment, never the same, so that not all come at once."""
-    await sleep(0.2 + random.random())  # noqa: S311 - jitter, no secret
 
 
 async def _confirmed(connection: PubSub, channel: str) -> None:

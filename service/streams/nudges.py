@@ -1,14 +1,12 @@
 """Cancellation nudges over pub/sub; a lost one costs only time, the renewal finds out."""
 
-import random
-from asyncio import sleep
 from collections.abc import Callable
 from uuid import UUID
 
 from service.domain.errors import Unavailable
 from service.streams import keys
 from service.streams.connection import Client, redis_errors
-from service.streams.outages import Outage
+from service.streams.outages import Outage, pause_before_reconnecting
 from service.streams.subscription import Subscription
 from service.telemetry.logs import get_log
 
@@ -39,7 +37,7 @@ class RedisNudges:
                         await _hear(Subscription(connection), on_cancel)
             except Unavailable as error:
                 outage.lasts(error)
-                await sleep(0.2 + random.random())  # noqa: S311 - jitter, no secret
+                await pause_before_reconnecting()
 
 
 async def _hear(subscription: Subscription, on_cancel: Callable[[UUID], None]) -> None:

@@ -1,11 +1,18 @@
 """An outage is told of when it begins and when it ends, however often it is noticed."""
 
+import random
+from asyncio import sleep
 from time import monotonic
 from typing import Any
 
 from service.telemetry.logs import get_log
 
 _log = get_log(__name__)
+
+
+async def pause_before_reconnecting() -> None:
+    """Wait a moment, never the same, so that not all come at once."""
+    await sleep(0.2 + random.random())  # noqa: S311 - jitter, no secret
 
 
 class Outage:

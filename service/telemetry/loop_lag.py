@@ -16,6 +16,7 @@ async def watch_event_loop() -> None:
     lags: deque[tuple[float, float]] = deque()
     while True:
         due = monotonic() + _EVERY
+        # What it is late by is what is measured.
         await asyncio.sleep(_EVERY)
         now = monotonic()
         lags.append((now, now - due))

@@ -117,7 +117,8 @@ class Fleet:
 
 
 async def _leave(process: ServiceProcess) -> None:
-    # The chart's preStop: connections that are just being opened still find somebody.
+    # This is what the chart's preStop is, no wait for anything: connections that are just being
+    # opened still find somebody.
     await asyncio.sleep(PRE_STOP)
     process.send(signal.SIGTERM)
     assert await process.ended(within=30.0) == 0

@@ -28,7 +28,6 @@ from service.streams.job_stream import ensure_group
 from service.streams.leftovers import RedisLeftovers
 from service.streams.nudges import RedisNudges
 from service.streams.pending import RedisPending
-from service.streams.pool_use import pool_use
 from service.streams.queue_counts import RedisStreamCounter
 from service.streams.rate_limit import RedisRateLimiter
 from service.streams.upstream_budget import RedisUpstreamBudget
@@ -45,7 +44,7 @@ from tests.fixtures.redis_servers import (
     cluster_is_made,
     free_ports,
 )
-from tests.fixtures.streams import JobStreams
+from tests.fixtures.streams import JobStreams, pool_uses
 from tests.fixtures.waiting import eventually
 
 TTL = 60.0
@@ -240,7 +239,7 @@ async def test_a_job_whose_last_reader_leaves_while_slots_are_learned_is_simply_
     assert cluster is not None
     listener = Listener(feed, background)
     while not cluster.servers:  # noqa: ASYNC110 - they leave in the very moment that it is known
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # anything longer would miss that moment
     await asyncio.gather(*map(feed.unsubscribe, jobs))
     await eventually(lambda: listener.heard.count(None) >= 3, what="all shards are listened to")
 
@@ -459,13 +458,7 @@ async def test_a_server_that_is_no_cluster_says_so(redis_url: str) -> None:
 async def test_the_connections_in_use_are_those_of_the_busiest_server(
     job_streams: JobStreams,
 ) -> None:
-    client = job_streams.client(once_client, "counted")
-    before = pool_use(client)
-    await client.ping()
-    idle = pool_use(client)
-    async with client.pubsub() as subscription:
-        await subscription.subscribe("a-channel")
-        lent = pool_use(client)
+    before, idle, lent = await pool_uses(job_streams)
 
     assert before == PoolUse(used=0, idle=0, most=0)
     assert idle.used == 0
