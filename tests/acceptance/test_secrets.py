@@ -59,7 +59,7 @@ async def a_collector_that_refuses(stage: Stage) -> None:
     """Traces that nobody takes, which the log tells."""
     stage.collector.status = 401
     await stage.ended(await stage.submit())
-    await eventually(lambda: stage.collector.refused > 1, within=30, what="both are refused")
+    await eventually(lambda: len(stage.collector.refused) == 2, within=30, what="both are refused")
 
 
 async def a_key_that_claude_refuses(stage: Stage, log_format: str) -> str:

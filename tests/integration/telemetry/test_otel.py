@@ -158,11 +158,11 @@ async def test_a_collector_is_told_of_once_when_it_goes_and_once_when_it_comes_b
         for status, count in ((400, 2), (200, 2), (400, 2)):
             collector.status = status
             for _ in range(count):
-                answered = collector.refused + len(collector.texts)
+                answered = collector.refused.total() + len(collector.texts)
                 with span(Kind.SERVER, "any"):
                     pass
                 await eventually(
-                    lambda last=answered: collector.refused + len(collector.texts) > last  # type: ignore[misc]
+                    lambda last=answered: collector.refused.total() + len(collector.texts) > last  # type: ignore[misc]
                 )
         await end(tracer)
 
